@@ -1,0 +1,120 @@
+package probe
+
+import (
+	"math/bits"
+	"net/netip"
+	"time"
+)
+
+// Kind is what sort of answer was captured.
+type Kind uint8
+
+const (
+	TimeExceeded     Kind = iota + 1 // ICMP type 11, ICMPv6 type 3
+	Unreachable                      // ICMP type 3, ICMPv6 types 1 and 2
+	ParameterProblem                 // ICMP type 12, ICMPv6 type 4
+	EchoReply                        // ICMP type 0, ICMPv6 type 129
+	SYNACK                           // TCP: the port is open
+	Reset                            // TCP: the port is closed
+	UDPReply                         // a UDP datagram from the destination
+)
+
+var kindNames = [...]string{"", "time-exceeded", "unreachable", "parameter-problem", "echo-reply", "syn-ack", "reset", "udp-reply"}
+
+// String returns the kind in lower case, e.g. "time-exceeded".
+func (k Kind) String() string {
+	if int(k) < len(kindNames) {
+		return kindNames[k]
+	}
+	return ""
+}
+
+// Direct tells whether the answer is no ICMP error but the destination's own.
+func (k Kind) Direct() bool { return k >= EchoReply && k <= UDPReply }
+
+// Stamp is where a time was taken.
+type Stamp uint8
+
+const (
+	UserStamp   Stamp = iota // in user space, around the system call
+	KernelStamp              // by the kernel
+)
+
+// String returns "user" or "kernel".
+func (s Stamp) String() string {
+	if s == KernelStamp {
+		return "kernel"
+	}
+	return "user"
+}
+
+// Label is one entry of an MPLS label stack (RFC 4950).
+type Label struct {
+	Label  uint32 `json:"label"` // 20 bits
+	TC     uint8  `json:"tc"`    // traffic class, formerly EXP, 3 bits
+	Bottom bool   `json:"bottom"`
+	TTL    uint8  `json:"ttl"`
+}
+
+// Answer is one captured datagram that claims to answer a probe.
+type Answer struct {
+	// ID, Tag and Protocol are what the answer says of the probe. Only the
+	// low TagBits bits of Tag are known: 64, 16, or 0 where nothing of the
+	// tag came back. Protocol is the probe's (UDP, TCP, ICMP, ICMPv6).
+	ID       uint16
+	Tag      uint64
+	TagBits  uint8
+	Protocol uint8
+	// Swappable says that ID (UDP, TCP) or Tag (ICMP) was read from a quoted
+	// IPv4 identification alone, which some routers return byte-swapped or
+	// one too high.
+	Swappable bool
+
+	Kind Kind
+	// Dst and Src are the probe's destination and source: the quoted ones of
+	// an ICMP error, the reversed ones of a direct answer.
+	Dst, Src netip.Addr
+	// From is who answered: the outer source address.
+	From netip.Addr
+
+	ICMPType, ICMPCode uint8 // 0 for TCP and UDP answers
+	TTL                uint8 // of the answer, as captured
+	QuotedTTL          uint8 // of the probe, as quoted
+	QuotedTOS          uint8 // of the probe, as quoted
+	// MTU is the next hop's, of "fragmentation needed" and "packet too big".
+	MTU  uint32
+	MPLS []Label // from an RFC 4884 extension, nil if none
+
+	Time  time.Time // when it was captured
+	Stamp Stamp
+}
+
+// Readings returns the identifiers that the answer may mean, likeliest first:
+// ID, and where a router may have mangled it the repaired ones.
+func (a *Answer) Readings() (ids [3]uint16, n int) {
+	ids[0], n = a.ID, 1
+	if a.Swappable && a.Protocol == UDP {
+		ids[1], ids[2] = bits.ReverseBytes16(a.ID), a.ID-1
+		n = 3
+	}
+	return ids, n
+}
+
+// Verified tells whether the answer proves knowledge of the tag that the
+// probe id of a measurement with key k carried. With 64 tag bits it cannot be
+// guessed; with 16, one guess in 65,535 passes.
+func (a *Answer) Verified(k *Key, id uint16) bool {
+	want := k.Tag(a.Dst, id, a.Protocol)
+	switch a.TagBits {
+	case 64:
+		return a.Tag == want
+	case 16:
+		got, want := uint16(a.Tag), Tag16(want)
+		if got == want {
+			return true
+		}
+		return a.Swappable && (a.Protocol == ICMP) &&
+			(bits.ReverseBytes16(got) == want || got-1 == want)
+	}
+	return false
+}

@@ -1,0 +1,42 @@
+// Package transport is how controller and agents meet: a [Transport] makes
+// connections, a [Conn] carries [Message] values both ways.
+package transport
+
+import (
+	"context"
+	"errors"
+)
+
+var (
+	// ErrClosed says that the connection or transport was closed, by either side.
+	ErrClosed = errors.New("transport closed")
+	// ErrInsecure says that plain text to another host was asked for without
+	// saying that this is meant.
+	ErrInsecure = errors.New("refusing plain text beyond loopback")
+)
+
+// Transport connects agents with a controller. It is safe for concurrent use.
+type Transport interface {
+	// Dial connects to the controller: an agent's side.
+	Dial(ctx context.Context) (Conn, error)
+	// Accept waits for the next agent: the controller's side. After Close it
+	// returns [ErrClosed].
+	Accept(ctx context.Context) (Conn, error)
+	// Close ends the transport and every connection made by it, and returns
+	// once its goroutines are gone. It is idempotent.
+	Close() error
+}
+
+// Conn is one connection. Messages arrive whole, in order, at most once.
+type Conn interface {
+	// Send queues m. While the peer is too slow and the queue is full it
+	// waits, until ctx ends or the connection closes. The caller must not
+	// change m afterwards. Several goroutines may call it.
+	Send(ctx context.Context, m Message) error
+	// Receive waits for the next message. One goroutine may call it at a
+	// time. What the peer sent before it closed is delivered first; then the
+	// error is [ErrClosed].
+	Receive(ctx context.Context) (Message, error)
+	// Close ends the connection for both sides. It is idempotent.
+	Close() error
+}
