@@ -15,8 +15,10 @@ var ErrExhausted = errors.New("probe identifiers exhausted")
 type Allocator interface {
 	// Acquire returns a block of n contiguous identifiers that nobody else
 	// holds towards dst until it is released. The zero dst means all
-	// destinations. It does not wait: the error is [ErrExhausted] when there
-	// is no such block now.
+	// destinations: nobody holds the identifiers towards any. It does not
+	// wait: the error is [ErrExhausted] when there is no such block now, and
+	// another one, e.g. [ErrTooMany] or [ErrNone], when n can never be met.
+	// No block holds identifier 0.
 	Acquire(ctx context.Context, dst netip.Addr, n int) (Block, error)
 	// Release gives back a block that Acquire returned. Releasing a block
 	// that is not held does nothing.
