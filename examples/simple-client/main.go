@@ -1,0 +1,79 @@
+// Command simple-client asks a controller for a measurement and prints it.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/pflag"
+
+	volta "bitbucket.org/uwpatio/voltadomar"
+	"bitbucket.org/uwpatio/voltadomar/examples/internal/tlsfiles"
+	"bitbucket.org/uwpatio/voltadomar/transport/grpctransport"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	fs := pflag.NewFlagSet("simple-client", pflag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.SetInterspersed(false)
+	controller := fs.StringP("controller", "c", "localhost:50051", "`HOST:PORT` of the controller")
+	asJSON := fs.Bool("json", false, "print the result as JSON")
+	insecure := fs.Bool("insecure", false, "talk plain text to a controller on another host")
+	files := tlsfiles.Add(fs, "vouch for the controller")
+	usage := "Usage: simple-client -c CONTROLLER [--insecure] [--json] SOURCE DESTINATION [volta options]\n\n" +
+		"Runs a traceroute from the agent SOURCE. Exits 0 on success, 1 when the\n" +
+		"measurement is refused or fails, 2 on wrong usage.\n\n" + fs.FlagUsages() + "\n" + volta.Usage()
+
+	wrong := func(format string, args ...any) int {
+		fmt.Fprintf(stderr, "simple-client: "+format+"\nTry 'simple-client --help'.\n", args...)
+		return 2
+	}
+	switch err := fs.Parse(args); {
+	case errors.Is(err, pflag.ErrHelp):
+		fmt.Fprint(stdout, usage)
+		return 0
+	case err != nil:
+		return wrong("%v", err)
+	}
+	if _, err := volta.ParseArgs(fs.Args()); err != nil {
+		return wrong("%v", err)
+	}
+	tlsConfig, err := files.Client()
+	if err != nil {
+		return wrong("%v", err)
+	}
+	client, err := grpctransport.NewClient(grpctransport.ClientConfig{Addr: *controller, TLS: tlsConfig, Insecure: *insecure})
+	if err != nil {
+		return wrong("%v", err)
+	}
+	defer client.Close()
+
+	trace, err := client.Measure(ctx, fs.Args(), nil)
+	if trace != nil {
+		text := []byte(trace.Text())
+		if *asJSON {
+			var jsonErr error
+			if text, jsonErr = json.MarshalIndent(trace, "", "  "); jsonErr != nil {
+				err = errors.Join(err, jsonErr)
+			}
+		}
+		fmt.Fprintf(stdout, "%s\n", text)
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "simple-client:", err)
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,190 @@
+// Package agent is the engine behind volta.Agent: it sends the probes that a
+// controller asks for and reports what the port captures.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"sync"
+	"time"
+
+	"bitbucket.org/uwpatio/voltadomar/internal/fault"
+	"bitbucket.org/uwpatio/voltadomar/probe"
+	"bitbucket.org/uwpatio/voltadomar/transport"
+)
+
+// Config is what an agent is made of. All fields are set.
+type Config struct {
+	ID       string
+	Clock    string
+	Instance uint64
+	Port     probe.Port
+	Probers  []probe.Prober
+	Logger   *slog.Logger
+}
+
+const (
+	batch       = 64      // datagrams handed to, and taken from, the port at once
+	maxPending  = 1 << 16 // candidates waiting for a slow controller
+	helloWait   = 10 * time.Second
+	firstRetry  = 100 * time.Millisecond
+	longestWait = 10 * time.Second
+)
+
+// Agent runs until its context ends.
+type Agent struct {
+	cfg Config
+	out outbox
+}
+
+// New makes an agent.
+func New(cfg Config) *Agent {
+	a := &Agent{cfg: cfg}
+	a.out.wake = make(chan struct{}, 1)
+	return a
+}
+
+// Run serves the controllers that t leads to, reconnecting with growing waits,
+// until ctx ends, the port fails or a controller turns the agent away. It
+// closes the port and returns when all its goroutines are gone.
+func (a *Agent) Run(ctx context.Context, t transport.Transport) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := a.capture(); ctx.Err() == nil {
+			stop(fmt.Errorf("port: %w", err))
+		}
+	})
+	err := a.serve(ctx, t)
+	if cause := context.Cause(ctx); cause != nil && ctx.Err() != nil {
+		err = cause
+	}
+	a.cfg.Port.Close()
+	wg.Wait()
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// serve keeps a connection up.
+func (a *Agent) serve(ctx context.Context, t transport.Transport) error {
+	wait := firstRetry
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := a.connect(ctx, t)
+		var refused *fault.Error
+		if errors.As(err, &refused) || errors.Is(err, transport.ErrInsecure) {
+			return err
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		if time.Since(began) > longestWait {
+			wait = firstRetry
+		}
+		a.cfg.Logger.Warn("controller not reached, trying again", "agent", a.cfg.ID, "error", err, "wait", wait)
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait/2 + rand.N(wait/2)):
+		}
+		wait = min(2*wait, longestWait)
+	}
+	return ctx.Err()
+}
+
+// connect serves one connection until it ends.
+func (a *Agent) connect(ctx context.Context, t transport.Transport) error {
+	conn, err := t.Dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	welcome, err := a.greet(ctx, conn)
+	if err != nil {
+		return err
+	}
+	a.cfg.Logger.Info("connected", "agent", a.cfg.ID)
+	a.out.open(welcome.Start, welcome.End)
+	defer a.out.shut()
+
+	ctx, cancel := context.WithCancel(ctx)
+	s := newSender(a.cfg, conn)
+	var wg sync.WaitGroup
+	wg.Go(func() { s.run(ctx) })
+	wg.Go(func() { a.out.run(ctx, conn) })
+	err = s.receive(ctx)
+	cancel()
+	conn.Close()
+	wg.Wait()
+	return err
+}
+
+// greet introduces the agent.
+func (a *Agent) greet(ctx context.Context, conn transport.Conn) (*transport.Welcome, error) {
+	ctx, cancel := context.WithTimeout(ctx, helloWait)
+	defer cancel()
+	hello := &transport.Hello{Agent: a.cfg.ID, Instance: a.cfg.Instance, Clock: a.cfg.Clock}
+	for _, p := range a.cfg.Probers {
+		hello.Probers = append(hello.Probers, p.Name())
+	}
+	for _, any := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
+		if src, err := a.cfg.Port.Source(any); err == nil {
+			hello.Sources = append(hello.Sources, src)
+		}
+	}
+	if err := conn.Send(ctx, hello); err != nil {
+		return nil, err
+	}
+	m, err := conn.Receive(ctx)
+	if err != nil {
+		return nil, err
+	}
+	switch m := m.(type) {
+	case *transport.Welcome:
+		return m, nil
+	case *transport.Refused:
+		cause := fault.ErrRefused
+		if m.Code == fault.Conflict {
+			cause = fault.ErrDuplicateAgent
+		}
+		return nil, fault.New(m.Code, cause, "controller refused agent %q: %s", a.cfg.ID, m.Reason)
+	}
+	return nil, fmt.Errorf("controller began with a %T", m)
+}
+
+// capture matches what the port catches until the port closes.
+func (a *Agent) capture() error {
+	in := make([]probe.Incoming, batch)
+	found := make([]probe.Answer, 0, batch)
+	for {
+		n, err := a.cfg.Port.Receive(in)
+		if err != nil {
+			return err
+		}
+		found = found[:0]
+		for i := range in[:n] {
+			found = append(found, probe.Answer{})
+			if last := &found[len(found)-1]; a.match(&in[i], last) {
+				last.Time, last.Stamp = in[i].Time, in[i].Stamp
+			} else {
+				found = found[:len(found)-1]
+			}
+		}
+		a.out.add(found)
+	}
+}
+
+func (a *Agent) match(in *probe.Incoming, ans *probe.Answer) bool {
+	for _, p := range a.cfg.Probers {
+		if p.Match(in.Data, ans) {
+			return true
+		}
+	}
+	return false
+}

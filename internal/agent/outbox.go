@@ -1,0 +1,90 @@
+package agent
+
+import (
+	"context"
+	"sync"
+
+	"bitbucket.org/uwpatio/voltadomar/probe"
+	"bitbucket.org/uwpatio/voltadomar/transport"
+)
+
+// outbox holds captured candidates for the connection that is up. A slow
+// controller makes it fill and then drop, counted; it never holds up capture.
+type outbox struct {
+	wake chan struct{}
+
+	mu         sync.Mutex // guards all below
+	up         bool
+	start, end uint32
+	pending    []probe.Answer
+	dropped    uint64
+}
+
+func (o *outbox) open(start, end uint32) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.up, o.start, o.end = true, start, end
+}
+
+func (o *outbox) shut() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.up, o.pending, o.dropped = false, nil, 0
+}
+
+// add queues the candidates that the controller at the other end may own.
+func (o *outbox) add(found []probe.Answer) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.up {
+		return
+	}
+	for i := range found {
+		switch {
+		case !o.ours(&found[i]):
+		case len(o.pending) < maxPending:
+			o.pending = append(o.pending, found[i])
+		default:
+			o.dropped++
+		}
+	}
+	if len(o.pending) > 0 {
+		select {
+		case o.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (o *outbox) ours(a *probe.Answer) bool {
+	ids, n := a.Readings()
+	for _, id := range ids[:n] {
+		if uint32(id) >= o.start && uint32(id) < o.end {
+			return true
+		}
+	}
+	return false
+}
+
+// run sends what is pending until ctx ends or the connection does.
+func (o *outbox) run(ctx context.Context, conn transport.Conn) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-o.wake:
+		}
+		o.mu.Lock()
+		m := &transport.Answers{Answers: o.pending, Dropped: o.dropped}
+		o.pending, o.dropped = nil, 0
+		o.mu.Unlock()
+		for len(m.Answers) > 0 {
+			part := *m
+			part.Answers = m.Answers[:min(len(m.Answers), 256)]
+			m.Answers, m.Dropped = m.Answers[len(part.Answers):], 0
+			if conn.Send(ctx, &part) != nil {
+				return
+			}
+		}
+	}
+}

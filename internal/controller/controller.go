@@ -1,0 +1,299 @@
+// Package controller is the engine behind volta.Controller: it keeps the
+// agents, runs the sessions and brings every answer to the session it belongs
+// to.
+package controller
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"bitbucket.org/uwpatio/voltadomar/alloc"
+	"bitbucket.org/uwpatio/voltadomar/internal/fault"
+	"bitbucket.org/uwpatio/voltadomar/probe"
+	"bitbucket.org/uwpatio/voltadomar/result"
+	"bitbucket.org/uwpatio/voltadomar/transport"
+)
+
+// Config is what a controller is made of. All fields are set.
+type Config struct {
+	Start, End    uint32 // the range of probe IDs, [Start, End)
+	Allocator     alloc.Allocator
+	NewCorrelator func(result.Session) result.Correlator
+	Resolver      Resolver
+	Logger        *slog.Logger
+}
+
+const helloWait = 10 * time.Second
+
+// Controller is safe for concurrent use.
+type Controller struct {
+	cfg   Config
+	names *names
+	index index
+	last  atomic.Uint64 // session number
+
+	mu       sync.Mutex // guards all below
+	agents   map[string]*agent
+	changed  chan struct{} // closed and renewed when agents changes
+	sessions map[*session]struct{}
+	state    state
+}
+
+type state int
+
+const (
+	idle state = iota
+	running
+	stopped
+)
+
+// agent is a connected agent.
+type agent struct {
+	transport.Hello
+	conn transport.Conn
+	gone chan struct{} // closed when the connection ended
+}
+
+// New makes a controller.
+func New(cfg Config) *Controller {
+	c := &Controller{cfg: cfg, names: newNames(cfg.Resolver), agents: map[string]*agent{}, sessions: map[*session]struct{}{}, changed: make(chan struct{})}
+	c.index.init()
+	return c
+}
+
+// Run accepts agents from every transport until ctx ends or a transport
+// fails, ends what is running, and returns when its goroutines are gone. It
+// can be called once.
+func (c *Controller) Run(ctx context.Context, ts ...transport.Transport) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	c.mu.Lock()
+	was := c.state
+	c.state = max(c.state, running)
+	c.mu.Unlock()
+	if was != idle {
+		return fault.New(fault.Unavailable, fault.ErrStopped, "this controller has been run before")
+	}
+	var wg sync.WaitGroup
+	for _, t := range ts {
+		wg.Go(func() {
+			for {
+				conn, err := t.Accept(ctx)
+				if err != nil {
+					if ctx.Err() == nil {
+						stop(err)
+					}
+					return
+				}
+				wg.Go(func() { c.serve(ctx, conn) })
+			}
+		})
+	}
+	<-ctx.Done()
+	c.mu.Lock()
+	c.state = stopped
+	for s := range c.sessions {
+		s.end(fault.New(fault.Unavailable, fault.ErrStopped, "controller stopped"))
+	}
+	c.mu.Unlock()
+	wg.Wait()
+	c.names.close()
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// serve runs one agent's connection.
+func (c *Controller) serve(ctx context.Context, conn transport.Conn) {
+	defer conn.Close()
+	a, err := c.admit(ctx, conn)
+	if err != nil {
+		c.cfg.Logger.Warn("agent refused", "error", err)
+		return
+	}
+	c.cfg.Logger.Info("agent connected", "agent", a.Agent)
+	for err == nil {
+		var m transport.Message
+		if m, err = conn.Receive(ctx); err == nil {
+			c.dispatch(a, m)
+		}
+	}
+	conn.Close()
+	c.dismiss(a)
+	c.cfg.Logger.Info("agent disconnected", "agent", a.Agent, "error", err)
+}
+
+// admit takes an agent's hello and welcomes or refuses it.
+func (c *Controller) admit(ctx context.Context, conn transport.Conn) (*agent, error) {
+	ctx, cancel := context.WithTimeout(ctx, helloWait)
+	defer cancel()
+	m, err := conn.Receive(ctx)
+	if err != nil {
+		return nil, err
+	}
+	hello, ok := m.(*transport.Hello)
+	refuse := func(code int, cause error, format string, args ...any) (*agent, error) {
+		f := fault.New(code, cause, format, args...)
+		return nil, errors.Join(f, conn.Send(ctx, &transport.Refused{Code: f.Code, Reason: f.Reason}))
+	}
+	if !ok {
+		return refuse(fault.BadRequest, fault.ErrUsage, "the first message was a %T, not a hello", m)
+	}
+	if !validID(hello.Agent) {
+		return refuse(fault.BadRequest, fault.ErrUsage, "agent id %.80q: must be 1 to 64 letters, digits, '.', '_' or '-'", hello.Agent)
+	}
+	a := &agent{Hello: *hello, conn: conn, gone: make(chan struct{})}
+	c.mu.Lock()
+	old := c.agents[a.Agent]
+	if old != nil && old.Instance != a.Instance {
+		c.mu.Unlock()
+		return refuse(fault.Conflict, fault.ErrDuplicateAgent, "an agent with id %q is connected already", a.Agent)
+	}
+	c.mu.Unlock()
+	if old != nil {
+		old.conn.Close()
+		<-old.gone
+	}
+	// The welcome goes first: a job must not overtake it.
+	if err := conn.Send(ctx, &transport.Welcome{Start: c.cfg.Start, End: c.cfg.End}); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.agents[a.Agent] != nil {
+		return nil, fault.New(fault.Conflict, fault.ErrDuplicateAgent, "an agent with id %q connected at the same time", a.Agent)
+	}
+	c.agents[a.Agent] = a
+	close(c.changed)
+	c.changed = make(chan struct{})
+	return a, nil
+}
+
+// dismiss forgets an agent and tells the sessions.
+func (c *Controller) dismiss(a *agent) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.agents[a.Agent] == a {
+		delete(c.agents, a.Agent)
+	}
+	close(a.gone)
+	close(c.changed)
+	c.changed = make(chan struct{})
+	for s := range c.sessions {
+		s.lost(a)
+	}
+}
+
+// dispatch brings a message of an agent to the session it is about. It never
+// waits for a session.
+func (c *Controller) dispatch(a *agent, m transport.Message) {
+	switch m := m.(type) {
+	case *transport.Answers:
+		now := time.Now()
+		for i := range m.Answers {
+			c.answered(a, &m.Answers[i], now)
+		}
+		if m.Dropped > 0 {
+			c.mu.Lock()
+			for s := range c.sessions {
+				s.note("agent %s dropped %d candidates: its queue to the controller was full", a.Agent, m.Dropped)
+			}
+			c.mu.Unlock()
+		}
+	case *transport.Sent:
+		if s := c.index.session(m.Session); s != nil && s.source == a {
+			s.sent(m, time.Now())
+		}
+	case *transport.Failed:
+		if s := c.index.session(m.Session); s != nil && s.source == a {
+			s.end(fault.New(m.Code, fault.ErrRefused, "%s", m.Reason))
+		}
+	}
+}
+
+// answered finds the session of a candidate, under the reading of its
+// identifier that the tag confirms if there is one.
+func (c *Controller) answered(a *agent, ans *probe.Answer, now time.Time) {
+	ids, n := ans.Readings()
+	var first *session
+	var id uint16
+	for _, r := range ids[:n] {
+		s := c.index.find(ans.Dst, r)
+		if s == nil {
+			continue
+		}
+		if ans.Verified(&s.key, r) {
+			s.answered(a, ans, r, now)
+			return
+		}
+		if first == nil {
+			first, id = s, r
+		}
+	}
+	if first != nil {
+		first.answered(a, ans, id, now)
+		return
+	}
+	c.index.foreign[ans.ID].Add(1)
+}
+
+// Agents returns the ids of the connected agents, sorted.
+func (c *Controller) Agents() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ids := make([]string, 0, len(c.agents))
+	for id := range c.agents {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// WaitAgents returns when all the agents are connected, or ctx ends.
+func (c *Controller) WaitAgents(ctx context.Context, ids ...string) error {
+	for {
+		c.mu.Lock()
+		changed := c.changed
+		missing := ""
+		for _, id := range ids {
+			if c.agents[id] == nil {
+				missing = id
+			}
+		}
+		c.mu.Unlock()
+		if missing == "" {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fault.New(fault.NotFound, errors.Join(fault.ErrUnknownAgent, ctx.Err()), "agent %q did not connect: %v", missing, ctx.Err())
+		}
+	}
+}
+
+func validID(id string) bool {
+	if len(id) == 0 || len(id) > 64 {
+		return false
+	}
+	for _, r := range id {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '.', r == '_', r == '-':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// has tells whether the agent can send from an address of a family.
+func (a *agent) has(v6 bool) bool {
+	return slices.ContainsFunc(a.Sources, func(s netip.Addr) bool { return s.Is6() == v6 })
+}

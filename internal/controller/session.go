@@ -1,0 +1,290 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"bitbucket.org/uwpatio/voltadomar/alloc"
+	"bitbucket.org/uwpatio/voltadomar/internal/fault"
+	"bitbucket.org/uwpatio/voltadomar/probe"
+	"bitbucket.org/uwpatio/voltadomar/result"
+	"bitbucket.org/uwpatio/voltadomar/transport"
+)
+
+const maxNotes = 16
+
+// session is one running traceroute. Connections feed it through sent,
+// answered, lost and end, which only change its state; run acts on it.
+type session struct {
+	spec       Spec
+	source     *agent
+	dst        netip.Addr
+	block      alloc.Block
+	key        probe.Key
+	number     uint64
+	correlator result.Correlator
+	names      *names
+	log        *slog.Logger
+	wake       chan struct{}
+	began      time.Time
+	foreign    uint32 // the index's count when it began
+
+	mu         sync.Mutex // guards all below
+	probes     []tracked  // by ID-block.First
+	slots      []uint16   // (ttl, attempt) -> index of its present probe
+	next       int        // the first slot not asked yet
+	spare      int        // the first probe that belongs to no slot
+	waiting    int        // probes under way
+	final      int        // the last TTL that is of interest
+	reached    bool
+	open       bool // the destination accepted a SYN
+	lastAsk    time.Time
+	slack      time.Duration // longest time that a report of sending took
+	refused    int
+	left       int // probes that left the source
+	sourceAddr netip.Addr
+	fault      *fault.Error
+	counts     result.Counts
+	clocks     map[string]string
+	notes      []string
+	decided    []result.Probe // for the caller, not yet told
+}
+
+type status uint8
+
+const (
+	unasked  status = iota
+	underway        // asked, no fate yet
+	answered
+	gaveUp
+	refused
+	replaced // another probe took its slot
+)
+
+// tracked is one probe of the session.
+type tracked struct {
+	status   status
+	tries    uint8 // how often its slot was asked again
+	asked    time.Time
+	reported time.Time // when the agent's report of sending came, or zero
+	took     time.Duration
+	rec      result.Probe
+}
+
+// run drives the session to its end.
+func (s *session) run(ctx context.Context, each func(result.Event)) error {
+	if err := s.source.conn.Send(ctx, s.job()); err != nil {
+		return s.fail(ctx, err)
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		s.mu.Lock()
+		tickets, until, done := s.step(time.Now())
+		decided, ended := s.decided, s.fault
+		s.decided = nil
+		s.mu.Unlock()
+
+		if each != nil {
+			for i := range decided {
+				each(result.Event{Probe: &decided[i]})
+			}
+		}
+		if ended != nil {
+			return ended
+		}
+		if done {
+			return s.nameHops(ctx)
+		}
+		if len(tickets) > 0 {
+			if err := s.source.conn.Send(ctx, &transport.Ask{Session: s.number, Probes: tickets}); err != nil {
+				return s.fail(ctx, err)
+			}
+		}
+		timer.Reset(time.Until(until))
+		select {
+		case <-s.wake:
+		case <-timer.C:
+		case <-ctx.Done():
+			return s.fail(ctx, ctx.Err())
+		}
+	}
+}
+
+// fail ends the session because sending to the agent failed or the caller left.
+func (s *session) fail(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		s.end(fault.New(fault.Unavailable, ctx.Err(), "measurement cancelled: %v", context.Cause(ctx)))
+	} else {
+		s.end(fault.New(fault.Unavailable, errors.Join(fault.ErrAgentLost, err), "agent %q disconnected", s.source.Agent))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fault
+}
+
+// end stops the session; the first reason stays.
+func (s *session) end(f *fault.Error) {
+	s.mu.Lock()
+	if s.fault == nil {
+		s.fault = f
+	}
+	s.mu.Unlock()
+	s.poke()
+}
+
+// lost tells that an agent disconnected.
+func (s *session) lost(a *agent) {
+	if a == s.source {
+		s.end(fault.New(fault.Unavailable, fault.ErrAgentLost, "agent %q disconnected", a.Agent))
+		return
+	}
+	s.note("agent %s disconnected: answers that reached it since are missing", a.Agent)
+}
+
+func (s *session) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// sent takes the agent's report of what left.
+func (s *session) sent(m *transport.Sent, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sourceAddr = m.Source
+	for i := range m.Probes {
+		p, p2 := s.probe(m.Probes[i].ID), &m.Probes[i]
+		if p == nil || p.status == unasked || !p.reported.IsZero() {
+			continue
+		}
+		p.reported = now
+		s.slack = max(s.slack, now.Sub(p.asked))
+		if p2.Err != "" {
+			p.rec.Error = p2.Err
+			s.refused++
+			s.decide(p, refused)
+			continue
+		}
+		s.left++
+		s.counts.Sent++
+		p.rec.Sent, p.rec.SentStamp = p2.Time, p2.Stamp.String()
+		s.roundTrip(p)
+		if p.status == answered {
+			s.decided = append(s.decided, p.rec)
+		}
+		s.correlator.Sent(result.Sent{ID: p2.ID, TTL: uint8(p.rec.TTL), Flow: uint8(p.rec.Flow), Time: p2.Time})
+	}
+	s.poke()
+}
+
+// answered takes a candidate that claims to answer the session's probe id.
+func (s *session) answered(a *agent, ans *probe.Answer, id uint16, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v := s.correlator.Answered(result.Answer{Answer: *ans, ID: id, Receiver: a.Agent})
+	p := s.probe(id)
+	switch v {
+	case result.Matched, result.Late:
+		if p == nil || p.status == unasked {
+			v = result.Foreign
+		}
+	}
+	switch v {
+	case result.Matched:
+		s.counts.Matched++
+	case result.Late:
+		s.counts.Late++
+	case result.Duplicate:
+		s.counts.Duplicate++
+		return
+	case result.Foreign:
+		s.counts.Foreign++
+		return
+	default:
+		s.counts.Unverified++
+		return
+	}
+	s.clocks[a.Agent] = a.Clock
+	p.fill(ans, a, s.source, v)
+	s.roundTrip(p)
+	if v == result.Late {
+		return
+	}
+	p.took = now.Sub(p.asked)
+	s.decide(p, answered)
+	s.judge(ans, p.rec.TTL)
+	s.poke()
+}
+
+// fill records an answer.
+func (p *tracked) fill(ans *probe.Answer, a, source *agent, v result.Verdict) {
+	r := &p.rec
+	r.Verdict, r.Receiver, r.Addr = v, a.Agent, ans.From
+	r.Received, r.RecvStamp = ans.Time, ans.Stamp.String()
+	r.OneClock = a.Clock == source.Clock
+	r.Kind, r.ICMPType, r.ICMPCode = ans.Kind.String(), ans.ICMPType, ans.ICMPCode
+	r.ReplyTTL, r.QuotedTTL, r.QuotedTOS = ans.TTL, ans.QuotedTTL, ans.QuotedTOS
+	r.MTU, r.MPLS = ans.MTU, ans.MPLS
+}
+
+// roundTrip joins the two times once both are there: reports and answers come
+// over different connections, in any order.
+func (s *session) roundTrip(p *tracked) {
+	if !p.rec.Sent.IsZero() && !p.rec.Received.IsZero() {
+		d := p.rec.Received.Sub(p.rec.Sent)
+		p.rec.RTT = &d
+	}
+}
+
+// judge ends the path at ttl if the answer says that it leads no further.
+func (s *session) judge(ans *probe.Answer, ttl int) {
+	fromDst := ans.From == s.dst
+	switch {
+	case ans.Kind.Direct():
+		s.reached = true
+		s.open = s.open || ans.Kind == probe.SYNACK
+	case ans.Kind == probe.TimeExceeded:
+		return
+	case fromDst || portUnreachable(ans):
+		s.reached = true
+	}
+	s.final = min(s.final, ttl)
+}
+
+// portUnreachable is sent by the destination alone, from whichever of its
+// addresses it likes.
+func portUnreachable(ans *probe.Answer) bool {
+	if ans.Kind != probe.Unreachable {
+		return false
+	}
+	if ans.Dst.Is4() {
+		return ans.ICMPType == 3 && ans.ICMPCode == 3
+	}
+	return ans.ICMPType == 1 && ans.ICMPCode == 4
+}
+
+// probe returns the session's probe with an identifier, or nil.
+func (s *session) probe(id uint16) *tracked {
+	if !s.block.Contains(id) {
+		return nil
+	}
+	return &s.probes[id-s.block.First]
+}
+
+// decide settles a probe's fate. The caller hears of an answered probe once
+// the report of its sending is there too.
+func (s *session) decide(p *tracked, to status) {
+	if p.status == underway {
+		s.waiting--
+	}
+	p.status = to
+	if to != answered || !p.reported.IsZero() {
+		s.decided = append(s.decided, p.rec)
+	}
+}
