@@ -27,8 +27,11 @@ type Trace struct {
 	Queries     int        `json:"queries"` // probes per hop
 	TOS         uint8      `json:"tos"`
 	Size        int        `json:"size,omitempty"` // of a probe in bytes, 0: the prober's default
-	Started     time.Time  `json:"started"`        // controller's clock
-	Ended       time.Time  `json:"ended"`          // controller's clock
+	// Numeric says that hop names were not asked for; text then shows
+	// addresses only.
+	Numeric bool      `json:"numeric,omitempty"`
+	Started time.Time `json:"started"` // controller's clock
+	Ended   time.Time `json:"ended"`   // controller's clock
 	// Reached says that the destination itself answered.
 	Reached bool `json:"reached"`
 	// Partial says why the measurement ended before its time; empty if not.

@@ -1,0 +1,282 @@
+package result
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"bitbucket.org/uwpatio/voltadomar/probe"
+)
+
+// Text renders the trace as traceroute(8) would, with the receiver of each
+// answer. It has no newline at its end. A header is followed by a line per
+// hop, whose fields are two spaces apart: the TTL, and per probe
+//
+//   - `name (address) receiver`, if one of the three differs from the hop's
+//     answered probe before, or `address receiver` if the trace is numeric.
+//     Where the name is unknown the address stands in for it. The MPLS label
+//     stack that the answer carried follows as traceroute(8) -e shows it.
+//   - the round-trip time, `1.234 ms`. A question mark, `1.234? ms`, marks a
+//     difference of two clocks, `? ms` a time that is not known.
+//   - after the time, the annotation of traceroute(8) for an ICMP error other
+//     than the expected: !N !H !P (network, host, protocol unreachable), !X
+//     (prohibited), !S (source route failed), !V !C (precedence), !F-mtu
+//     (fragmentation needed), !<code> (other unreachable), !<type-code> (other
+//     ICMP).
+//   - `*` alone if there was no answer in time.
+//
+// Lines that begin with "# " follow if there is anything out of the ordinary:
+// what a question mark means, why the trace is partial, what was not sent,
+// answers that did not count, and the trace's notes. Characters that a
+// terminal might act on are replaced, whoever sent them.
+func (t *Trace) Text() string {
+	w := textWriter{trace: t}
+	w.header()
+	for i := range t.Hops {
+		w.hop(&t.Hops[i])
+	}
+	w.remarks()
+	return string(w.b)
+}
+
+// WriteText writes [Trace.Text] and a newline to w. The error is w's.
+func (t *Trace) WriteText(w io.Writer) error {
+	_, err := io.WriteString(w, t.Text()+"\n")
+	return err
+}
+
+type textWriter struct {
+	trace     *Trace
+	b         []byte
+	twoClocks bool // a time of two clocks was printed
+	noTime    bool // an unknown time was printed
+}
+
+func (w *textWriter) header() {
+	t := w.trace
+	w.b = append(w.b, "Traceroute to "...)
+	w.word(t.Target)
+	w.b = append(w.b, " ("...)
+	w.addr(t.Destination)
+	w.b = append(w.b, ") from "...)
+	w.word(t.Source)
+	w.b = fmt.Appendf(w.b, ", %d probes, %d hops max", t.Queries, t.MaxTTL)
+}
+
+func (w *textWriter) hop(h *Hop) {
+	w.b = append(w.b, '\n')
+	w.b = strconv.AppendInt(w.b, int64(h.TTL), 10)
+	var prev *Probe
+	for i := range h.Probes {
+		p := &h.Probes[i]
+		w.b = append(w.b, "  "...)
+		if !p.Answered() {
+			w.b = append(w.b, '*')
+			continue
+		}
+		if prev == nil || p.Addr != prev.Addr || p.Receiver != prev.Receiver || !slices.Equal(p.MPLS, prev.MPLS) {
+			w.who(p)
+			w.b = append(w.b, "  "...)
+		}
+		prev = p
+		w.time(p)
+		if a := annotation(p); a != "" {
+			w.b = append(append(w.b, ' '), a...)
+		}
+	}
+}
+
+func (w *textWriter) who(p *Probe) {
+	if w.trace.Numeric {
+		w.addr(p.Addr)
+	} else {
+		if p.Name != "" {
+			w.word(p.Name)
+		} else {
+			w.addr(p.Addr)
+		}
+		w.b = append(w.b, " ("...)
+		w.addr(p.Addr)
+		w.b = append(w.b, ')')
+	}
+	w.b = append(w.b, ' ')
+	w.word(p.Receiver)
+	if len(p.MPLS) > 0 {
+		w.labels(p.MPLS)
+	}
+}
+
+func (w *textWriter) labels(stack []probe.Label) {
+	sep := " <MPLS:"
+	for _, l := range stack {
+		bottom := 0
+		if l.Bottom {
+			bottom = 1
+		}
+		w.b = fmt.Appendf(w.b, "%sL=%d,E=%d,S=%d,T=%d", sep, l.Label, l.TC, bottom, l.TTL)
+		sep = "/"
+	}
+	w.b = append(w.b, '>')
+}
+
+func (w *textWriter) time(p *Probe) {
+	if p.RTT == nil {
+		w.noTime = true
+		w.b = append(w.b, "? ms"...)
+		return
+	}
+	w.b = strconv.AppendFloat(w.b, float64(*p.RTT)/float64(time.Millisecond), 'f', 3, 64)
+	if !p.OneClock {
+		w.twoClocks = true
+		w.b = append(w.b, '?')
+	}
+	w.b = append(w.b, " ms"...)
+}
+
+// annotation is what traceroute(8) prints after the time of an answer; empty
+// for "TTL exceeded", "port unreachable" and answers of the destination.
+func annotation(p *Probe) string {
+	kind, code := p.ICMPType, p.ICMPCode
+	mark := ""
+	if p.Addr.Unmap().Is4() {
+		switch {
+		case kind == 0, kind == 11 && code == 0, kind == 3 && code == 3:
+			return ""
+		case kind == 3 && code == 4:
+			return fmt.Sprintf("!F-%d", p.MTU)
+		case kind == 3 && int(code) < len(unreachable4):
+			mark = unreachable4[code]
+		}
+		if mark == "" && kind == 3 {
+			return fmt.Sprintf("!<%d>", code)
+		}
+	} else {
+		switch {
+		case kind == 0, kind == 129, kind == 3 && code == 0, kind == 1 && code == 4:
+			return ""
+		case kind == 2:
+			return fmt.Sprintf("!F-%d", p.MTU)
+		case kind == 1 && int(code) < len(unreachable6):
+			mark = unreachable6[code]
+		}
+		if mark == "" && kind == 1 {
+			return fmt.Sprintf("!<%d>", code)
+		}
+	}
+	if mark == "" {
+		return fmt.Sprintf("!<%d-%d>", kind, code)
+	}
+	return mark
+}
+
+var (
+	// By the code of ICMP type 3 (RFC 792, RFC 1122, RFC 1812).
+	unreachable4 = [...]string{0: "!N", 1: "!H", 2: "!P", 5: "!S", 6: "!N", 7: "!H", 8: "!N",
+		9: "!X", 10: "!X", 11: "!N", 12: "!H", 13: "!X", 14: "!V", 15: "!C"}
+	// By the code of ICMPv6 type 1 (RFC 4443).
+	unreachable6 = [...]string{0: "!N", 1: "!X", 2: "!H", 3: "!H"}
+)
+
+// remarks appends the lines on what was out of the ordinary.
+func (w *textWriter) remarks() {
+	t := w.trace
+	if w.twoClocks {
+		w.remark("?: sent and received by different clocks, off by their unknown difference")
+	}
+	if w.noTime {
+		w.remark("? ms: the time of sending or receiving is not known")
+	}
+	if t.Partial != "" {
+		w.remark("partial: " + t.Partial)
+	}
+	w.refusals()
+	var counts []string
+	for _, c := range []struct {
+		n    int
+		what Verdict
+	}{{t.Counts.Late, Late}, {t.Counts.Duplicate, Duplicate}, {t.Counts.Foreign, Foreign}, {t.Counts.Unverified, Unverified}} {
+		if c.n != 0 {
+			counts = append(counts, fmt.Sprintf("%d %s", c.n, c.what))
+		}
+	}
+	if len(counts) > 0 {
+		w.remark("answers not shown: " + strings.Join(counts, ", "))
+	}
+	for _, n := range t.Notes {
+		w.remark(n)
+	}
+}
+
+// refusals tells of probes that a host refused to send, a line per reason.
+func (w *textWriter) refusals() {
+	type refusal struct {
+		reason         string
+		n, first, last int
+	}
+	var all []refusal
+	for _, h := range w.trace.Hops {
+		for _, p := range h.Probes {
+			if p.Error == "" {
+				continue
+			}
+			i := slices.IndexFunc(all, func(r refusal) bool { return r.reason == p.Error })
+			if i < 0 {
+				i = len(all)
+				all = append(all, refusal{reason: p.Error, first: h.TTL})
+			}
+			all[i].n++
+			all[i].last = h.TTL
+		}
+	}
+	for _, r := range all {
+		probes, hops := "probes", fmt.Sprintf("hops %d to %d", r.first, r.last)
+		if r.n == 1 {
+			probes = "probe"
+		}
+		if r.first == r.last {
+			hops = fmt.Sprintf("hop %d", r.first)
+		}
+		w.remark(fmt.Sprintf("%d %s of %s not sent: %s", r.n, probes, hops, r.reason))
+	}
+}
+
+func (w *textWriter) remark(s string) {
+	w.b = append(w.b, "\n# "...)
+	w.safe(s, ' ')
+}
+
+// addr appends an address; its zone may hold anything.
+func (w *textWriter) addr(a netip.Addr) {
+	if a.IsValid() {
+		w.word(a.String())
+	} else {
+		w.word("")
+	}
+}
+
+// word appends s as one word: spaces in it would shift the fields.
+func (w *textWriter) word(s string) {
+	if s == "" {
+		s = "?"
+	}
+	w.safe(s, '_')
+}
+
+// safe appends s without what a terminal might act on, blank for spaces.
+func (w *textWriter) safe(s string, blank rune) {
+	for _, r := range s {
+		switch {
+		case r == ' ':
+			r = blank
+		case !unicode.IsPrint(r) || r == utf8.RuneError:
+			r = '?'
+		}
+		w.b = utf8.AppendRune(w.b, r)
+	}
+}
