@@ -463,3 +463,5 @@ func BenchmarkMatch(b *testing.B) {
 		udp.Prober{}.Match(d, &a)
 	}
 }
+
+func TestMatchKernel(t *testing.T) { wiretest.RequireKernel(t, udp.Prober{}) }

@@ -3,8 +3,11 @@
 package wiretest
 
 import (
+	"embed"
 	"encoding/binary"
+	"encoding/hex"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -210,4 +213,87 @@ func naiveSum(b []byte) uint16 {
 		}
 	}
 	return uint16(s)
+}
+
+//go:embed kernel/*.hex
+var kernel embed.FS
+
+// Kernel returns one of the datagrams in kernel/, which Linux 6.18 sent in
+// answer to probes with [Key] between [Src4] and [Dst4], or [Src6] and [Dst6],
+// through a router with an MTU of 1300 bytes behind it. They were captured on
+// a veth, with the checksums of TCP and UDP answers left to offloading.
+func Kernel(t testing.TB, name string) []byte {
+	t.Helper()
+	text, err := kernel.ReadFile("kernel/" + name + ".hex")
+	require.NoError(t, err)
+	b, err := hex.DecodeString(strings.Join(strings.Fields(string(text)), ""))
+	require.NoError(t, err)
+	return b
+}
+
+// Captured is one datagram of [Kernel] and what it answers.
+type Captured struct {
+	Name      string // after the family
+	Prober    string
+	ID        uint16
+	Kind      probe.Kind
+	QuotedTTL uint8 // 0 where the answer is direct
+	TagBits   uint8
+	MTU       uint32
+	V6Only    bool
+}
+
+// AllCaptured lists the datagrams of [Kernel]. All but those that are V6Only
+// there are of both families, ipv4-Name and ipv6-Name.
+var AllCaptured = []Captured{
+	{Name: "udp-time-exceeded", Prober: "udp", ID: 12346, Kind: probe.TimeExceeded, QuotedTTL: 1, TagBits: 64},
+	{Name: "udp-port-unreachable", Prober: "udp", ID: 12347, Kind: probe.Unreachable, QuotedTTL: 8, TagBits: 64},
+	{Name: "icmp-time-exceeded", Prober: "icmp", ID: 12348, Kind: probe.TimeExceeded, QuotedTTL: 1, TagBits: 64},
+	{Name: "icmp-echo-reply", Prober: "icmp", ID: 12349, Kind: probe.EchoReply, TagBits: 64},
+	{Name: "tcp-time-exceeded", Prober: "tcp", ID: 12350, Kind: probe.TimeExceeded, QuotedTTL: 1, TagBits: 16},
+	{Name: "tcp-reset", Prober: "tcp", ID: 12351, Kind: probe.Reset, TagBits: 16},
+	{Name: "tcp-syn-ack", Prober: "tcp", ID: 12352, Kind: probe.SYNACK, TagBits: 16},
+	{Name: "udp-reply", Prober: "udp", ID: 12353, Kind: probe.UDPReply, TagBits: 64},
+	{Name: "udp-too-big", Prober: "udp", ID: 12354, Kind: probe.Unreachable, QuotedTTL: 7, TagBits: 64, MTU: 1300},
+	{Name: "udp-long-time-exceeded", Prober: "udp", ID: 12355, Kind: probe.TimeExceeded, QuotedTTL: 1, TagBits: 64},
+	{Name: "udp-options-time-exceeded", Prober: "udp", ID: 12356, Kind: probe.TimeExceeded, QuotedTTL: 1, TagBits: 64},
+	{Name: "udp-option-problem", Prober: "udp", ID: 12358, Kind: probe.ParameterProblem, QuotedTTL: 8, TagBits: 64, V6Only: true},
+}
+
+// RequireKernel runs pr over all captured datagrams: those that answer its
+// probes it must recognise in full, the others it must leave alone.
+func RequireKernel(t *testing.T, pr probe.Prober) {
+	for _, c := range AllCaptured {
+		for _, v6 := range []bool{false, true} {
+			if c.V6Only && !v6 {
+				continue
+			}
+			name := "ipv4-" + c.Name
+			if v6 {
+				name = "ipv6-" + c.Name
+			}
+			t.Run(name, func(t *testing.T) {
+				a := probe.Answer{ID: 1}
+				ok := pr.Match(Kernel(t, name), &a)
+				require.Equal(t, c.Prober == pr.Name(), ok)
+				if !ok {
+					require.Zero(t, a)
+					return
+				}
+				p := Probe(v6)
+				require.Equal(t, []any{c.ID, c.Kind, c.QuotedTTL, c.TagBits, c.MTU}, []any{a.ID, a.Kind, a.QuotedTTL, a.TagBits, a.MTU})
+				require.Equal(t, []any{p.Dst, p.Src}, []any{a.Dst, a.Src})
+				require.True(t, a.Verified(&Key, c.ID))
+				require.False(t, a.Verified(&Other, c.ID))
+				require.False(t, a.Verified(&Key, c.ID+1))
+				if c.QuotedTTL == 1 || c.MTU > 0 {
+					require.Equal(t, Router(p), a.From)
+					require.Equal(t, uint8(64), a.TTL)
+				} else {
+					require.Equal(t, p.Dst, a.From)
+					require.Equal(t, uint8(63), a.TTL)
+				}
+			})
+		}
+	}
 }
