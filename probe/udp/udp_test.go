@@ -465,3 +465,40 @@ func BenchmarkMatch(b *testing.B) {
 }
 
 func TestMatchKernel(t *testing.T) { wiretest.RequireKernel(t, udp.Prober{}) }
+
+// What an answer costs is bounded, however long its label stack.
+func TestMatchBoundsLabels(t *testing.T) {
+	p := wiretest.Probe(false)
+	ext, err := packet.AppendExtension(nil, packet.Object{Class: packet.ClassMPLS, CType: 1, Payload: make([]byte, 1000)})
+	require.NoError(t, err)
+	var a probe.Answer
+	require.True(t, udp.Prober{}.Match(wiretest.TimeExceeded(t, p, wiretest.Build(t, udp.Prober{}, p), ext), &a))
+	require.Len(t, a.MPLS, 32)
+	require.True(t, a.Verified(&wiretest.Key, p.ID))
+}
+
+// Random bytes where the probe's own were, between headers that match, never
+// pass for an answer.
+func TestMatchNoise(t *testing.T) {
+	families(t, func(t *testing.T, v6 bool) {
+		p := wiretest.Probe(v6)
+		quote := wiretest.Build(t, udp.Prober{}, p)
+		at := wiretest.HeaderLen(v6)
+		rnd := rand.New(rand.NewPCG(5, 6))
+		candidates := 0
+		for range 20000 {
+			for i := at + 8; i < len(quote); i++ {
+				quote[i] = byte(rnd.Uint32())
+			}
+			var a probe.Answer
+			d := wiretest.TimeExceeded(t, p, wiretest.SetWord(quote, at+6, 0), nil)
+			if !(udp.Prober{}).Match(d, &a) {
+				continue
+			}
+			candidates++
+			require.False(t, a.Verified(&wiretest.Key, a.ID))
+			require.False(t, a.Verified(&wiretest.Key, p.ID))
+		}
+		require.NotZero(t, candidates)
+	})
+}
