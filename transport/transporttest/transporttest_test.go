@@ -1,0 +1,190 @@
+package transporttest_test
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"bitbucket.org/uwpatio/voltadomar/transport"
+	"bitbucket.org/uwpatio/voltadomar/transport/inproc"
+	"bitbucket.org/uwpatio/voltadomar/transport/transporttest"
+)
+
+const defectVar = "TRANSPORTTEST_DEFECT"
+
+// broken wraps a good transport and spoils its connections.
+type broken struct {
+	transport.Transport
+	spoil func(context.Context, transport.Conn) transport.Conn
+}
+
+func (b broken) Dial(ctx context.Context) (transport.Conn, error) {
+	c, err := b.Transport.Dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return b.spoil(ctx, c), nil
+}
+
+// defective overrides single methods of a connection.
+type defective struct {
+	transport.Conn
+	send    func(context.Context, transport.Message) error
+	receive func(context.Context) (transport.Message, error)
+	close   func() error
+}
+
+func (d *defective) Send(ctx context.Context, m transport.Message) error {
+	if d.send != nil {
+		return d.send(ctx, m)
+	}
+	return d.Conn.Send(ctx, m)
+}
+
+func (d *defective) Receive(ctx context.Context) (transport.Message, error) {
+	if d.receive != nil {
+		return d.receive(ctx)
+	}
+	return d.Conn.Receive(ctx)
+}
+
+func (d *defective) Close() error {
+	if d.close != nil {
+		return d.close()
+	}
+	return d.Conn.Close()
+}
+
+// defects are what the suite has to find, with the tests one of which finds
+// each first. The context is the one of the test.
+var defects = map[string]struct {
+	found string
+	spoil func(context.Context, *defective)
+}{
+	"loses a field": {"Types", func(_ context.Context, d *defective) {
+		d.send = func(ctx context.Context, m transport.Message) error {
+			if hello, ok := m.(*transport.Hello); ok {
+				m = &transport.Hello{Agent: hello.Agent, Instance: hello.Instance, Probers: hello.Probers, Sources: hello.Sources}
+			}
+			return d.Conn.Send(ctx, m)
+		}
+	}},
+	"swaps neighbours": {"Order", func(_ context.Context, d *defective) {
+		var held transport.Message
+		d.send = func(ctx context.Context, m transport.Message) error {
+			f, ok := m.(*transport.Failed)
+			switch {
+			case ok && f.Session == 100:
+				held = m
+				return nil
+			case ok && f.Session == 101:
+				if err := d.Conn.Send(ctx, m); err != nil {
+					return err
+				}
+				return d.Conn.Send(ctx, held)
+			}
+			return d.Conn.Send(ctx, m)
+		}
+	}},
+	"sends twice": {"Types", func(_ context.Context, d *defective) {
+		d.send = func(ctx context.Context, m transport.Message) error {
+			if err := d.Conn.Send(ctx, m); err != nil {
+				return err
+			}
+			return d.Conn.Send(ctx, m)
+		}
+	}},
+	"loses a message": {"Order", func(_ context.Context, d *defective) {
+		d.send = func(ctx context.Context, m transport.Message) error {
+			if f, ok := m.(*transport.Failed); ok && f.Session == 300 {
+				return nil
+			}
+			return d.Conn.Send(ctx, m)
+		}
+	}},
+	"queues without bound": {"Backpressure", func(test context.Context, d *defective) {
+		queue := make(chan transport.Message, 1<<20)
+		go func() {
+			for {
+				select {
+				case m := <-queue:
+					_ = d.Conn.Send(test, m)
+				case <-test.Done():
+					return
+				}
+			}
+		}()
+		d.send = func(ctx context.Context, m transport.Message) error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			queue <- m
+			return nil
+		}
+	}},
+	"forgets the context": {"ReceiveContext|Backpressure|SlowPeer", func(_ context.Context, d *defective) {
+		d.send = func(ctx context.Context, m transport.Message) error {
+			return d.Conn.Send(context.WithoutCancel(ctx), m)
+		}
+	}},
+	"loses what was sent before the close": {"ControllerCloses", func(_ context.Context, d *defective) {
+		d.receive = func(ctx context.Context) (transport.Message, error) {
+			m, err := d.Conn.Receive(ctx)
+			if r, ok := m.(*transport.Refused); ok && r.Code == 10 {
+				return nil, transport.ErrClosed
+			}
+			return m, err
+		}
+	}},
+	"another error than ErrClosed": {"SlowPeer|ControllerCloses|AgentCloses", func(_ context.Context, d *defective) {
+		d.receive = func(ctx context.Context) (transport.Message, error) {
+			m, err := d.Conn.Receive(ctx)
+			if err != nil && ctx.Err() == nil {
+				err = os.ErrClosed
+			}
+			return m, err
+		}
+	}},
+	"close does nothing": {"SlowPeer|AgentCloses", func(_ context.Context, d *defective) {
+		d.close = func() error { return nil }
+	}},
+	"leaks a goroutine": {"Types", func(_ context.Context, d *defective) {
+		go func() { select {} }()
+	}},
+}
+
+// TestDefects runs the suite on broken transports, each in a process of its
+// own, and expects it to fail there.
+func TestDefects(t *testing.T) {
+	self, err := os.Executable()
+	require.NoError(t, err)
+	for name, defect := range defects {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cmd := exec.CommandContext(t.Context(), self, "-test.run=^TestDefective$", "-test.failfast", "-test.v", "-test.timeout=60s")
+			cmd.Env = append(os.Environ(), defectVar+"="+name)
+			out, err := cmd.CombinedOutput()
+			require.Error(t, err, "the suite passed:\n%s", out)
+			require.Regexp(t, `--- FAIL: TestDefective/(`+defect.found+`)\b`, string(out))
+		})
+	}
+}
+
+func TestDefective(t *testing.T) {
+	name := os.Getenv(defectVar)
+	if name == "" {
+		t.Skip("only TestDefects runs this, and expects it to fail")
+	}
+	defect, ok := defects[name]
+	require.True(t, ok, "unknown defect %q", name)
+	transporttest.Run(t, func(testing.TB) transport.Transport {
+		return broken{inproc.New(), func(ctx context.Context, c transport.Conn) transport.Conn {
+			d := &defective{Conn: c}
+			defect.spoil(ctx, d)
+			return d
+		}}
+	})
+}
