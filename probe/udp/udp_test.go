@@ -346,6 +346,10 @@ func TestMatchCaptureCutShort(t *testing.T) {
 	var a probe.Answer
 	require.True(t, udp.Prober{}.Match(d[:len(d)-15], &a))
 	require.True(t, a.Verified(&wiretest.Key, p.ID))
+
+	first := wiretest.SetWord(wiretest.SetWord(d, 6, 0x2000), 2, 80) // the other fragment holds the rest
+	require.True(t, udp.Prober{}.Match(first[:80], &a))
+	require.True(t, a.Verified(&wiretest.Key, p.ID))
 }
 
 func TestMatchReply(t *testing.T) {
