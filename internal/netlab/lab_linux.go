@@ -21,7 +21,8 @@ import (
 // failure, so they belong on the test's own goroutine unless they say
 // otherwise.
 type Lab struct {
-	t testing.TB
+	t       testing.TB
+	stamped bool // the kernel stamps what arrives
 }
 
 // New returns an empty lab that ends with t. It skips t, with the reason, if
@@ -104,7 +105,58 @@ func (l *Lab) host(name string, forward bool) *Host {
 		h.Sysctl("net.ipv6.conf.all.forwarding", "1")
 	}
 	h.up("lo")
+	if !l.stamped {
+		h.awaitStamps()
+		l.stamped = true
+	}
 	return h
+}
+
+// awaitStamps makes the kernel stamp incoming packets, and keeps it at that
+// until the test ends. It begins a while after it is told to, and what is
+// captured before has the time of its reading.
+func (h *Host) awaitStamps() {
+	h.lab.t.Helper()
+	err := h.Do(func() error {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		h.lab.t.Cleanup(func() { _ = unix.Close(fd) })
+		loopback := &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}
+		if err := unix.Bind(fd, loopback); err != nil {
+			return err
+		}
+		self, err := unix.Getsockname(fd)
+		if err != nil {
+			return err
+		}
+		err = errors.Join(
+			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING,
+				unix.SOF_TIMESTAMPING_RX_SOFTWARE|unix.SOF_TIMESTAMPING_SOFTWARE),
+			unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5}))
+		if err != nil {
+			return err
+		}
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		oob := make([]byte, 128)
+		for range 5000 {
+			if err := unix.Sendto(fd, nil, 0, self); err != nil {
+				return err
+			}
+			_, n, _, _, err := unix.Recvmsg(fd, nil, oob, 0)
+			if err != nil && !errors.Is(err, unix.EINTR) {
+				return err
+			}
+			if n > 0 {
+				return nil
+			}
+			<-tick.C
+		}
+		return errors.New("the kernel does not stamp packets")
+	})
+	h.lab.check(err, "await receive stamps")
 }
 
 func (l *Lab) check(err error, format string, args ...any) {
@@ -258,6 +310,18 @@ func (h *Host) Unreachable(dst netip.Prefix) {
 	h.lab.t.Helper()
 	err := h.nl.RouteReplace(&netlink.Route{Dst: ipNet(dst), Type: unix.RTN_UNREACHABLE})
 	h.lab.check(err, "unreachable %s in %s", dst, h.Name)
+}
+
+// ProhibitFrom makes the host's routing rules refuse what it sends from an
+// address in src, which a sender learns as EACCES.
+func (h *Host) ProhibitFrom(src netip.Prefix) {
+	h.lab.t.Helper()
+	r := netlink.NewRule()
+	r.Family, r.Src, r.Type, r.Priority = unix.AF_INET, ipNet(src), unix.FR_ACT_PROHIBIT, 20
+	if src.Addr().Is6() {
+		r.Family = unix.AF_INET6
+	}
+	h.lab.check(h.nl.RuleAdd(r), "prohibit from %s in %s", src, h.Name)
 }
 
 // Silence makes the host send nothing of its own any more, not even an ICMP
