@@ -83,7 +83,7 @@ type Measurement struct {
 	FirstTTL int // 1 to MaxTTL; default 1
 	MaxTTL   int // 1 to 255; default 30
 	Queries  int // probes per hop, 1 to 10; default 3
-	Window   int // probes under way at once, 1 to 256; default 16
+	Window   int // probes under way at once, 1 to 2550; default 16
 
 	// Wait is how long to wait for an answer at most; default 5 s. Here and
 	// Near shorten it as in traceroute(8): to Here times what an answer from
@@ -145,44 +145,29 @@ func fromSpec(s command.Spec) Measurement {
 // spec checks the measurement and fills in the defaults.
 func (m Measurement) spec() (controller.Spec, error) {
 	d := command.Defaults()
-	s := controller.Spec{
-		Source: m.Source, Target: m.Target, Prober: or(m.Prober, "udp"),
-		FirstTTL: or(m.FirstTTL, 1), MaxTTL: or(m.MaxTTL, d.MaxTTL), Queries: or(m.Queries, d.Queries),
-		Window: or(m.Window, d.SimQueries), Wait: or(m.Wait, d.WaitMax),
-		Here: max(0, or(m.Here, d.WaitHere)), Near: max(0, or(m.Near, d.WaitNear)),
-		Interval: m.Interval, TOS: m.TOS, Port: m.Port, Size: m.Size, DontFragment: m.DontFragment,
-		Family: m.Family, Flows: or(m.Flows, 1), Mode: m.FlowMode, Numeric: m.Numeric,
+	c := command.Spec{
+		Source: m.Source, Target: m.Target, Prober: or(m.Prober, d.Prober),
+		FirstTTL: or(m.FirstTTL, d.FirstTTL), MaxTTL: or(m.MaxTTL, d.MaxTTL),
+		Queries: or(m.Queries, d.Queries), SimQueries: or(m.Window, d.SimQueries),
+		WaitMax: or(m.Wait, d.WaitMax), WaitHere: max(0, or(m.Here, d.WaitHere)), WaitNear: max(0, or(m.Near, d.WaitNear)),
+		TOS: m.TOS, Port: m.Port, DontFragment: m.DontFragment, Numeric: m.Numeric, Interval: m.Interval,
+		Family: m.Family, Size: m.Size, Flows: or(m.Flows, d.Flows), Classic: m.FlowMode == probe.Classic,
 	}
-	switch s.Prober {
+	if err := c.Validate(); err != nil {
+		return controller.Spec{}, err
+	}
+	switch c.Prober {
 	case "udp":
-		s.Port = or(s.Port, command.DefaultUDPPort)
+		c.Port = or(c.Port, command.DefaultUDPPort)
 	case "tcp":
-		s.Port = or(s.Port, command.DefaultTCPPort)
+		c.Port = or(c.Port, command.DefaultTCPPort)
 	}
-	for _, c := range []struct {
-		what          string
-		value, lo, hi int
-	}{
-		{"max TTL", s.MaxTTL, 1, 255},
-		{"first TTL", s.FirstTTL, 1, s.MaxTTL},
-		{"queries", s.Queries, 1, 10},
-		{"window", s.Window, 1, 256},
-		{"flows", s.Flows, 1, probe.MaxFlows},
-		{"size", s.Size, 0, 65000},
-	} {
-		if c.value < c.lo || c.value > c.hi {
-			return s, fault.New(fault.BadRequest, ErrUsage, "%s %d: must be %d to %d", c.what, c.value, c.lo, c.hi)
-		}
-	}
-	switch {
-	case s.Wait < 0 || s.Interval < 0:
-		return s, fault.New(fault.BadRequest, ErrUsage, "wait %v, interval %v: must not be negative", s.Wait, s.Interval)
-	case s.Family != 0 && s.Family != 4 && s.Family != 6:
-		return s, fault.New(fault.BadRequest, ErrUsage, "family %d: must be 0, 4 or 6", s.Family)
-	case s.Mode == probe.Classic && s.Prober != "udp":
-		return s, fault.New(fault.BadRequest, ErrUsage, "classic flow mode: only with UDP probes, not %s", s.Prober)
-	}
-	return s, nil
+	return controller.Spec{
+		Source: c.Source, Target: c.Target, Prober: c.Prober, FirstTTL: c.FirstTTL, MaxTTL: c.MaxTTL,
+		Queries: c.Queries, Window: c.SimQueries, Wait: c.WaitMax, Here: c.WaitHere, Near: c.WaitNear,
+		TOS: c.TOS, Port: c.Port, Size: c.Size, Flows: c.Flows, Mode: m.FlowMode, Interval: c.Interval,
+		Family: c.Family, DontFragment: c.DontFragment, Numeric: c.Numeric,
+	}, nil
 }
 
 func or[T comparable](v, otherwise T) T {
@@ -373,15 +358,15 @@ func draw() uint64 {
 
 // DefaultProbers returns the built-in measurement types: udp, icmp and tcp.
 func DefaultProbers() []probe.Prober {
-	return []probe.Prober{udp.New(), icmp.New(), tcp.New()}
+	return []probe.Prober{udp.Prober{}, icmp.Prober{}, tcp.Prober{}}
 }
 
 // NewAgent makes an agent. The error names what is missing.
 func NewAgent(cfg AgentConfig) (*Agent, error) {
-	switch {
-	case !command.ValidAgent(cfg.ID):
-		return nil, fmt.Errorf("agent id %.80q: must be 1 to 64 letters, digits, '.', '_' or '-'", cfg.ID)
-	case cfg.Port == nil:
+	if err := command.CheckAgent(cfg.ID); err != nil {
+		return nil, public(err)
+	}
+	if cfg.Port == nil {
 		return nil, errors.New("agent config: Port must be set")
 	}
 	if cfg.Probers == nil {

@@ -105,13 +105,16 @@ func (a *Agent) connect(ctx context.Context, t transport.Transport) error {
 		return err
 	}
 	defer conn.Close()
+	// The controller counts on this agent from its welcome on, which takes a
+	// while to get here: nothing captured meanwhile may be lost.
+	a.out.open(0, 1<<16)
+	defer a.out.shut()
 	welcome, err := a.greet(ctx, conn)
 	if err != nil {
 		return err
 	}
 	a.cfg.Logger.Info("connected", "agent", a.cfg.ID)
 	a.out.open(welcome.Start, welcome.End)
-	defer a.out.shut()
 
 	ctx, cancel := context.WithCancel(ctx)
 	s := newSender(a.cfg, conn)

@@ -20,6 +20,7 @@ type outbox struct {
 	dropped    uint64
 }
 
+// open keeps candidates from now on whose ID lies in [start, end).
 func (o *outbox) open(start, end uint32) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -91,7 +91,7 @@ func TestOptions(t *testing.T) {
 		{"--dont-fragment", func(s *command.Spec) { s.DontFragment = true }},
 		{"-4", func(s *command.Spec) { s.Family = 4 }},
 		{"-6", func(s *command.Spec) { s.Family = 6 }},
-		{"--flows 256", func(s *command.Spec) { s.Flows = 256 }},
+		{"--flows 3", func(s *command.Spec) { s.Flows = 3 }},
 		{"--classic", func(s *command.Spec) { s.Classic = true }},
 		{"--classic --flows 1", func(s *command.Spec) { s.Classic = true }},
 		{"28", func(s *command.Spec) { s.Size = 28 }},
@@ -199,8 +199,9 @@ func TestErrors(t *testing.T) {
 		{"volta a b -m 5 -f 6", "-f 6: first hop must be 1 to 5"},
 		{"volta a b -p 0", "-p 0: port must be 1 to 65535"},
 		{"volta a b -p 65536", "-p 65536: port must be 1 to 65535"},
-		{"volta a b --flows 0", "--flows 0: flows must be 1 to 256"},
-		{"volta a b --flows 257", "--flows 257: flows must be 1 to 256"},
+		{"volta a b --flows 0", "--flows 0: flows must be 1 to 10"},
+		{"volta a b --flows 11", "--flows 11: flows must be 1 to 10"},
+		{"volta a b --flows 4", "--flows 4: each flow needs a probe at every hop: must be at most the queries, -q 3"},
 		{"volta a b 27", "packetlen 27: packet length must be 28 to 65000"},
 		{"volta a b 65001", "packetlen 65001: packet length must be 28 to 65000"},
 		{"volta a b 0", "packetlen 0: packet length must be 28 to 65000"},
@@ -312,15 +313,14 @@ func TestParseArgsChecksWhatParseDoes(t *testing.T) {
 func TestValidate(t *testing.T) {
 	require.NoError(t, with(nil).Validate())
 	for want, f := range map[string]func(s *command.Spec){
-		`prober '': must be "udp", "icmp" or "tcp"`:       func(s *command.Spec) { s.Prober = "" },
-		"-m 300: max hops must be 1 to 255":               func(s *command.Spec) { s.MaxTTL = 300 },
-		"-f 31: first hop must be 1 to 30":                func(s *command.Spec) { s.FirstTTL = 31 },
-		"-q 0: queries must be 1 to 10":                   func(s *command.Spec) { s.Queries = 0 },
-		"-N -1: simultaneous queries must be 1 to 2550":   func(s *command.Spec) { s.SimQueries = -1 },
-		"--flows 0: flows must be 1 to 256":               func(s *command.Spec) { s.Flows = 0 },
-		"packetlen 27: packet length must be 28 to 65000": func(s *command.Spec) { s.Size = 27 },
-		`prober dns: must be "udp", "icmp" or "tcp"`:      func(s *command.Spec) { s.Prober = "dns" },
-		"address family 5: must be 4, 6, or 0 for either": func(s *command.Spec) { s.Family = 5 },
+		`prober: must be "udp", "icmp", "tcp", or another one that the agent has`:                                 func(s *command.Spec) { s.Prober = "" },
+		"-m 300: max hops must be 1 to 255":                                                                       func(s *command.Spec) { s.MaxTTL = 300 },
+		"-f 31: first hop must be 1 to 30":                                                                        func(s *command.Spec) { s.FirstTTL = 31 },
+		"-q 0: queries must be 1 to 10":                                                                           func(s *command.Spec) { s.Queries = 0 },
+		"-N -1: simultaneous queries must be 1 to 2550":                                                           func(s *command.Spec) { s.SimQueries = -1 },
+		"--flows 0: flows must be 1 to 10":                                                                        func(s *command.Spec) { s.Flows = 0 },
+		"packetlen 27: packet length must be 28 to 65000":                                                         func(s *command.Spec) { s.Size = 27 },
+		"address family 5: must be 4, 6, or 0 for either":                                                         func(s *command.Spec) { s.Family = 5 },
 		"-w -1,3,10: wait must be MAX or MAX,HERE,NEAR, with MAX 0.001 to 3600 seconds, HERE and NEAR 0 to 1000":  func(s *command.Spec) { s.WaitMax = -time.Second },
 		"-w 5,3,1001: wait must be MAX or MAX,HERE,NEAR, with MAX 0.001 to 3600 seconds, HERE and NEAR 0 to 1000": func(s *command.Spec) { s.WaitNear = 1001 },
 		"-z 60001: time between probes must be 0 to 10 seconds, or above 10 to 60000 milliseconds":                func(s *command.Spec) { s.Interval = 60001 * time.Millisecond },
@@ -347,7 +347,7 @@ func specs() *rapid.Generator[command.Spec] {
 			Numeric:      rapid.Bool().Draw(t, "numeric"),
 			Interval:     time.Duration(rapid.Int64Range(0, int64(time.Minute)).Draw(t, "interval")),
 			Family:       rapid.SampledFrom([]int{0, 4, 6}).Draw(t, "family"),
-			Flows:        rapid.IntRange(1, 256).Draw(t, "flows"),
+			Flows:        1,
 		}
 		s.FirstTTL = rapid.IntRange(1, s.MaxTTL).Draw(t, "first")
 		if s.Prober != "icmp" {
@@ -357,7 +357,9 @@ func specs() *rapid.Generator[command.Spec] {
 			s.Size = rapid.IntRange(28, 65000).Draw(t, "size")
 		}
 		if s.Prober == "udp" && rapid.Bool().Draw(t, "classic") {
-			s.Classic, s.Flows = true, 1
+			s.Classic = true
+		} else {
+			s.Flows = rapid.IntRange(1, s.Queries).Draw(t, "flows")
 		}
 		if rapid.Bool().Draw(t, "no factors") {
 			s.WaitHere, s.WaitNear = 0, 0

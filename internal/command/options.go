@@ -47,7 +47,7 @@ var options = []option{
 		set: setInterval},
 	{short: "U", long: "udp", help: "Probe with UDP to port 53, or that of -p. UDP to\nport 33434 is what happens without -I, -T and -U",
 		set: func(p *parser, _ string) error { p.dns = true; return p.prober("udp", "-U") }},
-	{long: "flows", arg: "count", help: "Flows over which the probes of a hop are spread, 1\nto 256 (1: routers that balance load by flow send\nall probes along one path)",
+	{long: "flows", arg: "count", help: "Flows over which the probes of a hop are spread, at\nmost as many as these (1: routers that balance load\nby flow send all probes along one path)",
 		set: func(p *parser, v string) error { return flows.parse(&p.Flows, v) }},
 	{long: "classic", help: "Make every probe a flow of its own, told apart by\nits source port. UDP only",
 		set: func(p *parser, _ string) error { p.Classic = true; return nil }},
@@ -93,7 +93,7 @@ var (
 	queries    = whole{"-q", "queries", 1, MaxQueries}
 	simQueries = whole{"-N", "simultaneous queries", 1, MaxSimQueries}
 	port       = whole{"-p", "port", 1, math.MaxUint16}
-	flows      = whole{"--flows", "flows", 1, MaxFlows}
+	flows      = whole{"--flows", "flows", 1, MaxQueries}
 	packetLen  = whole{"packetlen", "packet length", MinSize, MaxSize}
 )
 

@@ -45,7 +45,6 @@ const (
 	MaxWait       = time.Hour
 	MaxFactor     = 1000.0      // of HERE and NEAR
 	MaxInterval   = time.Minute // between probes
-	MaxFlows      = 256
 	MinSize       = 28
 	MaxSize       = 65000
 
@@ -59,7 +58,7 @@ const (
 type Spec struct {
 	Source string // the agent's id: 1 to 64 letters, digits, '.', '_' and '-'
 	Target string // host name or address, at most 253 bytes
-	Prober string // "udp", "icmp" or "tcp"
+	Prober string // "udp", "icmp", "tcp", or another one that the agent has
 
 	FirstTTL   int // 1 to MaxTTL
 	MaxTTL     int // 1 to 255
@@ -80,7 +79,7 @@ type Spec struct {
 	Interval     time.Duration // least time between probes, 0 to 1 min
 	Family       int           // 4 or 6, 0: whichever the target has
 	Size         int           // of a probe in bytes, 28 to 65000, 0: the prober's default; TCP has none
-	Flows        int           // the probes of a hop are spread over so many flows, 1 to 256
+	Flows        int           // the probes of a hop are spread over so many flows, 1 to Queries
 	Classic      bool          // every probe is a flow of its own; UDP only
 }
 
@@ -100,7 +99,7 @@ func Defaults() Spec {
 // of the option that sets the field.
 func (s Spec) Validate() error {
 	for _, check := range []func() error{
-		func() error { return checkSource(s.Source) },
+		func() error { return CheckAgent(s.Source) },
 		func() error { return checkTarget(s.Target) },
 		s.checkProber,
 		func() error { return maxHops.check(s.MaxTTL) },
@@ -108,6 +107,7 @@ func (s Spec) Validate() error {
 		func() error { return queries.check(s.Queries) },
 		func() error { return simQueries.check(s.SimQueries) },
 		func() error { return flows.check(s.Flows) },
+		s.checkFlows,
 		s.checkTimes,
 		s.checkFamily,
 	} {
@@ -118,7 +118,8 @@ func (s Spec) Validate() error {
 	return nil
 }
 
-func checkSource(id string) error {
+// CheckAgent says what is wrong with an agent's id.
+func CheckAgent(id string) error {
 	if len(id) == 0 || len(id) > MaxSource || strings.ContainsFunc(id, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '.' && r != '_' && r != '-'
 	}) {
@@ -150,8 +151,8 @@ func (s Spec) checkProber() error {
 		if s.Size != 0 {
 			return &UsageError{Option: "packetlen", Value: strconv.Itoa(s.Size), Reason: "TCP probes (-T) have no payload, so their length cannot be chosen"}
 		}
-	default:
-		return &UsageError{Option: "prober", Value: given(s.Prober), Reason: `must be "udp", "icmp" or "tcp"`}
+	case "":
+		return &UsageError{Option: "prober", Reason: `must be "udp", "icmp", "tcp", or another one that the agent has`}
 	}
 	if s.Classic && s.Prober != "udp" {
 		return &UsageError{Option: "--classic", Reason: "only UDP probes can be sent so, not " + s.Prober}
@@ -161,6 +162,13 @@ func (s Spec) checkProber() error {
 	}
 	if s.Size != 0 {
 		return packetLen.check(s.Size)
+	}
+	return nil
+}
+
+func (s Spec) checkFlows() error {
+	if s.Flows > s.Queries {
+		return &UsageError{Option: "--flows", Value: strconv.Itoa(s.Flows), Reason: "each flow needs a probe at every hop: must be at most the queries, -q " + strconv.Itoa(s.Queries)}
 	}
 	return nil
 }

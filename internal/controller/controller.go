@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"bitbucket.org/uwpatio/voltadomar/alloc"
+	"bitbucket.org/uwpatio/voltadomar/internal/command"
 	"bitbucket.org/uwpatio/voltadomar/internal/fault"
 	"bitbucket.org/uwpatio/voltadomar/probe"
 	"bitbucket.org/uwpatio/voltadomar/result"
@@ -146,8 +147,8 @@ func (c *Controller) admit(ctx context.Context, conn transport.Conn) (*agent, er
 	if !ok {
 		return refuse(fault.BadRequest, fault.ErrUsage, "the first message was a %T, not a hello", m)
 	}
-	if !validID(hello.Agent) {
-		return refuse(fault.BadRequest, fault.ErrUsage, "agent id %.80q: must be 1 to 64 letters, digits, '.', '_' or '-'", hello.Agent)
+	if err := command.CheckAgent(hello.Agent); err != nil {
+		return refuse(fault.BadRequest, fault.ErrUsage, "%v", err)
 	}
 	a := &agent{Hello: *hello, conn: conn, gone: make(chan struct{})}
 	c.mu.Lock()
@@ -277,20 +278,6 @@ func (c *Controller) WaitAgents(ctx context.Context, ids ...string) error {
 			return fault.New(fault.NotFound, errors.Join(fault.ErrUnknownAgent, ctx.Err()), "agent %q did not connect: %v", missing, ctx.Err())
 		}
 	}
-}
-
-func validID(id string) bool {
-	if len(id) == 0 || len(id) > 64 {
-		return false
-	}
-	for _, r := range id {
-		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '.', r == '_', r == '-':
-		default:
-			return false
-		}
-	}
-	return true
 }
 
 // has tells whether the agent can send from an address of a family.
