@@ -222,12 +222,13 @@ func (l *Lab) Link(a, b *Host, addrs ...IfAddrs) {
 	l.check(err, "link %s with %s", a.Name, b.Name)
 	a.up(b.Name)
 	b.up(a.Name)
-	la, lb := a.running(b.Name), b.running(a.Name)
+	a.running(b.Name)
+	b.running(a.Name)
 	for _, p := range addrs {
 		a.AddAddr(b.Name, p.A)
 		b.AddAddr(a.Name, p.B)
-		a.neighbour(la, p.B.Addr(), lb)
-		b.neighbour(lb, p.A.Addr(), la)
+		a.Neighbour(p.B.Addr(), b)
+		b.Neighbour(p.A.Addr(), a)
 	}
 }
 
@@ -240,7 +241,7 @@ func (h *Host) up(dev string) {
 
 // running waits until dev carries packets: the kernel starts its queue a
 // moment after both ends are up.
-func (h *Host) running(dev string) netlink.Link {
+func (h *Host) running(dev string) {
 	h.lab.t.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -248,21 +249,26 @@ func (h *Host) running(dev string) netlink.Link {
 		link, err := h.nl.LinkByName(dev)
 		h.lab.check(err, "interface %s of %s", dev, h.Name)
 		if link.Attrs().OperState == netlink.OperUp {
-			return link
+			return
 		}
 		<-tick.C
 	}
 	h.lab.t.Fatalf("netlab: %s of %s does not come up", dev, h.Name)
-	return nil
 }
 
-func (h *Host) neighbour(dev netlink.Link, addr netip.Addr, peer netlink.Link) {
+// Neighbour fixes that an address is to be found at another host's end of the
+// link to it.
+func (h *Host) Neighbour(addr netip.Addr, other *Host) {
 	h.lab.t.Helper()
-	err := h.nl.NeighSet(&netlink.Neigh{
-		LinkIndex:    dev.Attrs().Index,
+	here, err := h.nl.LinkByName(other.Name)
+	h.lab.check(err, "interface %s of %s", other.Name, h.Name)
+	there, err := other.nl.LinkByName(h.Name)
+	h.lab.check(err, "interface %s of %s", h.Name, other.Name)
+	err = h.nl.NeighSet(&netlink.Neigh{
+		LinkIndex:    here.Attrs().Index,
 		State:        netlink.NUD_PERMANENT,
 		IP:           addr.AsSlice(),
-		HardwareAddr: peer.Attrs().HardwareAddr,
+		HardwareAddr: there.Attrs().HardwareAddr,
 	})
 	h.lab.check(err, "neighbour %s of %s", addr, h.Name)
 }

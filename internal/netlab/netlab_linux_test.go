@@ -85,6 +85,9 @@ func TestAnswersReachTheSiteThatTheTopologySays(t *testing.T) {
 			require.True(t, ok)
 			require.Equal(t, f.hops[:2], answersFrom(ps))
 			for _, p := range ps {
+				if len(answersFrom([]netlab.Packet{p})) == 0 {
+					continue // what hosts say to find neighbours
+				}
 				require.WithinRange(t, p.Time, start, time.Now())
 			}
 		})

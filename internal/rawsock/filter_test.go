@@ -222,3 +222,30 @@ func TestFilterRandomBytes(t *testing.T) {
 		require.Less(t, passed, rounds/1000)
 	}
 }
+
+func FuzzFilter(f *testing.F) {
+	f.Add(ip(router4, site4, protoICMP, 60, 1, icmpError(11, ip(site4, target4, protoUDP, 1, 1, udp(61440, 33434, 0)))))
+	f.Add(ip(router6, site6, protoICMPv6, 60, 1, icmpError(3, extended(ip(site6, target6, protoUDP, 1, 1, udp(61440, 33434, 0)), 60, make([]byte, 8)))))
+	f.Add(ipOptions(ip(target4, site4, protoTCP, 60, 1, tcp(80, 61440, flagSYN|flagACK)), 2))
+	f.Add([]byte{0x4F})
+	v4, v6 := newMachine(f, false), newMachine(f, true)
+	f.Fuzz(func(t *testing.T, d []byte) {
+		four, six := v4.passes(t, d), v6.passes(t, d)
+		if four {
+			require.Equal(t, byte(4), d[0]>>4)
+			require.GreaterOrEqual(t, len(d), 24)
+		}
+		if six {
+			require.Equal(t, byte(6), d[0]>>4)
+			require.GreaterOrEqual(t, len(d), 44)
+		}
+		// More bytes never turn away what passed.
+		more := append(d[:len(d):len(d)], 0, 0, 0, 0)
+		if four {
+			require.True(t, v4.passes(t, more))
+		}
+		if six {
+			require.True(t, v6.passes(t, more))
+		}
+	})
+}

@@ -632,38 +632,103 @@ func TestDatagramsLongerThanTheBufferAreCut(t *testing.T) {
 	require.Len(t, got, 2048)
 }
 
-// Without the capability, opening a port names it. The test runs itself anew
-// as an unprivileged user.
-func TestOpenWithoutCapability(t *testing.T) {
-	const inside = "VOLTADOMAR_TEST_UNPRIVILEGED"
-	if os.Getenv(inside) == "" && os.Getuid() == 0 {
-		self, err := os.ReadFile("/proc/self/exe")
-		require.NoError(t, err)
-		dir, err := os.MkdirTemp("", "rawsock")
-		require.NoError(t, err)
-		defer os.RemoveAll(dir)
-		require.NoError(t, os.Chmod(dir, 0o755))
-		require.NoError(t, os.WriteFile(dir+"/test", self, 0o755)) //nolint:gosec // another user runs it
-		cmd := exec.Command(dir+"/test", "-test.run=^TestOpenWithoutCapability$", "-test.v")
-		cmd.Dir = "/"
-		cmd.Env = append(os.Environ(), inside+"=1")
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-		out, err := cmd.CombinedOutput()
-		if errors.Is(err, fs.ErrPermission) {
-			t.Skipf("another user cannot run a program here: %v", err)
+// A stamp that comes late, or never, is told from those of later datagrams.
+func TestLateStamps(t *testing.T) {
+	a, b, p, src, dst := pair(t)
+	unknown := netip.MustParseAddr("198.18.0.99")
+	for range 8 {
+		start := time.Now()
+		for _, d := range send(t, p, udpProbe(src, unknown, 1, 61440, 4), udpProbe(src, unknown, 1, 61440, 4)) {
+			require.NoError(t, d.Err)
+			require.Equal(t, probe.UserStamp, d.Stamp)
+			require.WithinRange(t, d.Time, start, time.Now())
 		}
-		require.NoError(t, err, "%s", out)
-		require.Contains(t, string(out), "--- PASS")
+		d := send(t, p, udpProbe(src, dst, 1, 61440, 4))[0]
+		require.Equal(t, probe.KernelStamp, d.Stamp)
+		require.WithinRange(t, d.Time, start, time.Now())
+	}
+	// What waited for its neighbour leaves now.
+	onWire := b.Capture()
+	a.Neighbour(unknown, b)
+	_, ok := onWire.Wait(limit, func(ps []netlab.Packet) bool {
+		return slices.ContainsFunc(ps, func(p netlab.Packet) bool { return bytes.Equal(p.Data[16:20], unknown.AsSlice()) })
+	})
+	require.True(t, ok)
+	start := time.Now()
+	// The first is refused before the kernel counts it.
+	sent := send(t, p, udpProbe(src, dst, 1, 61440, 2000), udpProbe(src, dst, 1, 61440, 4), udpProbe(src, dst, 1, 61440, 5))
+	require.ErrorIs(t, sent[0].Err, unix.EMSGSIZE)
+	for _, d := range sent[1:] {
+		require.Equal(t, probe.KernelStamp, d.Stamp)
+		require.WithinRange(t, d.Time, start, time.Now())
+	}
+	require.False(t, sent[2].Time.Before(sent[1].Time))
+}
+
+// rerun is set in the environment of a test that unprivileged runs.
+const rerun = "VOLTADOMAR_TEST_UNPRIVILEGED"
+
+// unprivileged runs a test anew as a user with no more than the given
+// capabilities.
+func unprivileged(t *testing.T, caps ...uintptr) {
+	self, err := os.ReadFile("/proc/self/exe")
+	require.NoError(t, err)
+	dir, err := os.MkdirTemp("", "rawsock")
+	require.NoError(t, err)
+	defer os.RemoveAll(dir)
+	require.NoError(t, os.Chmod(dir, 0o755))                   //nolint:gosec // another user runs it
+	require.NoError(t, os.WriteFile(dir+"/test", self, 0o755)) //nolint:gosec // another user runs it
+	cmd := exec.Command(dir+"/test", "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Dir = "/"
+	cmd.Env = append(os.Environ(), rerun+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Credential:  &syscall.Credential{Uid: 65534, Gid: 65534},
+		AmbientCaps: caps,
+	}
+	out, err := cmd.CombinedOutput()
+	if errors.Is(err, fs.ErrPermission) {
+		t.Skipf("another user cannot run a program here: %v", err)
+	}
+	require.NoError(t, err, "%s", out)
+	require.Contains(t, string(out), "--- PASS")
+}
+
+func TestOpenWithoutCapability(t *testing.T) {
+	if os.Getuid() == 0 {
+		unprivileged(t)
 		return
 	}
 	p, err := rawsock.Open(rawsock.Config{})
-	if err == nil {
-		require.NoError(t, p.Close())
-		t.Skip("this user may open raw sockets")
-	}
 	require.ErrorIs(t, err, probe.ErrPermission)
 	require.ErrorContains(t, err, "CAP_NET_RAW")
 	require.Nil(t, p)
+}
+
+// CAP_NET_RAW is enough for everything.
+func TestNetRawIsEnough(t *testing.T) {
+	src, dst := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("203.0.113.10")
+	if os.Getenv(rerun) == "" {
+		n := netlab.NewTwoSites(t)
+		require.NoError(t, n.A.Do(func() error {
+			unprivileged(t, unix.CAP_NET_RAW)
+			return nil
+		}))
+		return
+	}
+	p, err := rawsock.Open(rawsock.Config{Sources: []netip.Addr{src}})
+	require.NoError(t, err)
+	in := listen(t, p)
+	for _, d := range send(t, p, udpProbe(src, dst, 1, 61440, 4), tcpProbe(src, dst, 2, 61441, 80)) {
+		require.NoError(t, d.Err)
+		require.Equal(t, probe.KernelStamp, d.Stamp)
+	}
+	for _, d := range in.take(t, 2) {
+		require.Equal(t, probe.KernelStamp, d.Stamp)
+	}
+	_, err = net.ListenPacket("udp", ":61440")
+	require.ErrorIs(t, err, unix.EADDRINUSE)
+	_, err = p.Source(netip.IPv6Unspecified())
+	require.NoError(t, err)
 }
 
 func openFiles(t testing.TB) int {
