@@ -47,7 +47,7 @@ var options = []option{
 		set: setInterval},
 	{short: "U", long: "udp", help: "Probe with UDP to port 53, or that of -p. UDP to\nport 33434 is what happens without -I, -T and -U",
 		set: func(p *parser, _ string) error { p.dns = true; return p.prober("udp", "-U") }},
-	{long: "flows", arg: "count", help: "Flows that the probes of a hop are spread over, at\nmost as many as -q (1: routers that balance load by\nflow send all probes along one path)",
+	{long: "flows", arg: "count", help: "Flows that the probes of a hop are spread over, at\nmost as many as -q (1: routers that balance load\nby flow send all probes along one path)",
 		set: func(p *parser, v string) error { return flows.parse(&p.Flows, v) }},
 	{long: "classic", help: "Make every probe a flow of its own, told apart by\nits source port. UDP only",
 		set: func(p *parser, _ string) error { p.Classic = true; return nil }},
