@@ -412,6 +412,26 @@ func TestHeldPortsAreBounded(t *testing.T) {
 	require.NoError(t, bind(":10000"))
 }
 
+// Nobody reads the sockets that hold ports, so the answers to UDP probes must
+// not queue up there.
+func TestHeldPortsQueueNothing(t *testing.T) {
+	n := netlab.NewTwoSites(t)
+	n.Target.EchoUDP(netip.AddrPortFrom(n.Target4, 7))
+	a := open(t, n.A, n.UnicastA4)
+	in := listen(t, a)
+	for range 50 {
+		send(t, a, ip(n.UnicastA4, n.Target4, protoUDP, 64, 1, udp(61440, 7, 500)))
+	}
+	in.take(t, 50)
+	var table []byte
+	require.NoError(t, n.A.Do(func() (err error) {
+		table, err = os.ReadFile("/proc/thread-self/net/udp6")
+		return err
+	}))
+	require.Regexp(t, `:F000 0{32}:0000 07 00000000:00000000 `, string(table))
+	require.NotRegexp(t, `:F000 0{32}:0000 07 00000000:0*[1-9A-F]`, string(table))
+}
+
 // A SYN-ACK is refused by the kernel that catches it, which frees the target,
 // and an answer to a UDP probe is not complained about.
 func TestKernelReactionsToDirectAnswers(t *testing.T) {
