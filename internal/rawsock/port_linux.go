@@ -122,6 +122,9 @@ func (p *Port) openFamily(f int) error {
 	return nil
 }
 
+// errSource says that a configured source address cannot be used.
+var errSource = errors.New("unusable source address")
+
 func (p *Port) configure(sources []netip.Addr) error {
 	for _, a := range sources {
 		if !a.IsValid() || a.IsUnspecified() || a.IsMulticast() || a.Is4In6() {

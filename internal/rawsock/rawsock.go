@@ -22,7 +22,6 @@
 package rawsock
 
 import (
-	"errors"
 	"log/slog"
 	"net/netip"
 )
@@ -35,6 +34,3 @@ type Config struct {
 	// Logger takes what is worth knowing but no error; nil logs nothing.
 	Logger *slog.Logger
 }
-
-// errSource says that a configured source address cannot be used.
-var errSource = errors.New("unusable source address")
