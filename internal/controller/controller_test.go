@@ -44,7 +44,7 @@ type site struct {
 	path   []hop
 	from   func(i int) netip.Addr
 	twist  func(a *probe.Answer) []probe.Answer // what is reported instead
-	refuse string // every probe is refused with this
+	refuse string                               // every probe is refused with this
 
 	mu        sync.Mutex
 	asked     []transport.Ticket
@@ -221,7 +221,7 @@ func TestWaitsAdaptively(t *testing.T) {
 		took   time.Duration
 		stars  int // hops without any answer
 	}{
-		{"a later hop answered", func(p []hop, _ *controller.Spec) { p[1].silent = true }, 310 * time.Millisecond, 1},
+		{"a later hop answered", func(p []hop, _ *controller.Spec) { p[1].silent = true }, 360 * time.Millisecond, 1},
 		{"near off", func(p []hop, s *controller.Spec) { p[1].silent = true; s.Near = 0 }, 5 * time.Second, 1},
 		{"never longer than the most", func(p []hop, s *controller.Spec) { p[1].silent = true; s.Wait = 100 * time.Millisecond }, 100 * time.Millisecond, 1},
 		{"silent target", func(p []hop, s *controller.Spec) { p[3].silent = true; s.MaxTTL = 5 }, 5 * time.Second, 2},
@@ -302,7 +302,7 @@ func TestVerdicts(t *testing.T) {
 func TestLateAnswerStaysAStar(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, c, tr := start(t)
-		// Hop 1 is given up after 10 x 61 ms and answers after 1 s, while
+		// Hop 1 is given up after 10 x 61 + 50 ms and answers after 1 s, while
 		// probes are still being sent, one every 100 ms.
 		path := clearPath()
 		for i := range path {

@@ -17,7 +17,10 @@ const (
 	// reportWait is how much longer than its answer the report of a probe's
 	// sending may take.
 	reportWait = time.Second
-	maxRetry   = 3
+	// grace is what an adaptive wait allows beyond that for hiccups on the way
+	// from the network through a receiving agent to the controller.
+	grace    = 50 * time.Millisecond
+	maxRetry = 3
 )
 
 // step gives up what has waited long enough and picks the probes to ask for
@@ -53,13 +56,17 @@ func (s *session) step(now time.Time) (tickets []transport.Ticket, until time.Ti
 		if p.status != underway {
 			continue
 		}
+		retry := s.retryable(slot)
 		deadline := s.deadline(slot)
+		if retry {
+			deadline = deadline.Add(-grace)
+		}
 		if now.Before(deadline) {
 			undecided = true
 			until = earlier(until, deadline)
 			continue
 		}
-		if s.retryable(slot) {
+		if retry {
 			undecided = true
 			if flow := p.rec.Flow; !retrying[flow] || p.tries > 0 {
 				retrying[flow] = true
@@ -140,7 +147,8 @@ func (s *session) retry(slot int, now time.Time) transport.Ticket {
 // traceroute(8): at most Wait; Here times what an answer at the same hop took;
 // else Near times what the nearest later one took. All is measured on the
 // controller's clock from asking to hearing, so the way between controller and
-// agents is in it, and the longest delay of an agent's report comes on top.
+// agents is in it; the longest delay of an agent's report and some grace come on
+// top.
 func (s *session) deadline(slot int) time.Time {
 	p := &s.probes[s.slots[slot]]
 	if p.reported.IsZero() {
@@ -148,7 +156,7 @@ func (s *session) deadline(slot int) time.Time {
 	}
 	wait := s.spec.Wait
 	if took := s.likeThis(slot); took > 0 {
-		wait = min(wait, took+s.slack)
+		wait = min(wait, took+s.slack+grace)
 	}
 	return p.reported.Add(wait)
 }
