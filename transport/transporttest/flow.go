@@ -17,9 +17,11 @@ func order(f *fixture) {
 	const n = 2000
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	ctx, cancel := context.WithCancel(f.ctx)
+	defer cancel()
 	wg.Go(func() {
 		for i := range n {
-			if agent.Send(f.ctx, numbered(i)) != nil {
+			if agent.Send(ctx, numbered(i)) != nil {
 				return
 			}
 		}

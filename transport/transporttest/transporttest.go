@@ -15,7 +15,7 @@ import (
 
 // patience is how long anything may take that has to happen. Only a broken
 // transport makes a test wait for it.
-const patience = 10 * time.Second
+const patience = 5 * time.Second
 
 // Run checks a transport that serves both sides, as one in the same process
 // does. newTransport is called once or more per test.
@@ -66,7 +66,7 @@ func RunPair(t *testing.T, newPair func(t testing.TB) (agents, controller transp
 			f := &fixture{T: t}
 			f.renew = func() (agents, controller transport.Transport) { return newPair(t) }
 			f.agents, f.controller = f.renew()
-			ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
+			ctx, cancel := context.WithTimeout(t.Context(), 6*patience)
 			defer cancel()
 			f.ctx = ctx
 			defer func() {
@@ -157,11 +157,13 @@ func (f *fixture) ended(agent, controller transport.Conn) {
 
 func (f *fixture) isEnded(c transport.Conn, m transport.Message) {
 	f.Helper()
+	ctx, cancel := context.WithTimeout(f.ctx, patience)
+	defer cancel()
 	for range 2 {
-		m, err := c.Receive(f.ctx)
+		m, err := c.Receive(ctx)
 		require.ErrorIs(f, err, transport.ErrClosed, "Receive returned %v", m)
 	}
-	require.ErrorIs(f, c.Send(f.ctx, m), transport.ErrClosed, "Send after Receive said so")
+	require.ErrorIs(f, c.Send(ctx, m), transport.ErrClosed, "Send after Receive said so")
 }
 
 // numbered makes the message with a number, towards the controller.

@@ -307,6 +307,7 @@ type Trace struct {
 	Counts        *Counts                `protobuf:"bytes,19,opt,name=counts,proto3" json:"counts,omitempty"`
 	Clocks        map[string]string      `protobuf:"bytes,20,rep,name=clocks,proto3" json:"clocks,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // agent to clock
 	Notes         []string               `protobuf:"bytes,21,rep,name=notes,proto3" json:"notes,omitempty"`
+	Numeric       bool                   `protobuf:"varint,22,opt,name=numeric,proto3" json:"numeric,omitempty"` // names were not looked up
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -486,6 +487,13 @@ func (x *Trace) GetNotes() []string {
 		return x.Notes
 	}
 	return nil
+}
+
+func (x *Trace) GetNumeric() bool {
+	if x != nil {
+		return x.Numeric
+	}
+	return false
 }
 
 type Hop struct {
@@ -869,7 +877,7 @@ const file_voltadomar_v1_measurements_proto_rawDesc = "" +
 	"\x06agents\x18\x01 \x03(\tR\x06agents\"7\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"\x8c\x05\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\xa6\x05\n" +
 	"\x05Trace\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12 \n" +
 	"\vdestination\x18\x02 \x01(\fR\vdestination\x12\x16\n" +
@@ -893,7 +901,8 @@ const file_voltadomar_v1_measurements_proto_rawDesc = "" +
 	"\x04hops\x18\x12 \x03(\v2\x12.voltadomar.v1.HopR\x04hops\x12-\n" +
 	"\x06counts\x18\x13 \x01(\v2\x15.voltadomar.v1.CountsR\x06counts\x128\n" +
 	"\x06clocks\x18\x14 \x03(\v2 .voltadomar.v1.Trace.ClocksEntryR\x06clocks\x12\x14\n" +
-	"\x05notes\x18\x15 \x03(\tR\x05notes\x1a9\n" +
+	"\x05notes\x18\x15 \x03(\tR\x05notes\x12\x18\n" +
+	"\anumeric\x18\x16 \x01(\bR\anumeric\x1a9\n" +
 	"\vClocksEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"E\n" +
