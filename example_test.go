@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log"
-	"os"
-	"os/signal"
 
 	volta "bitbucket.org/uwpatio/voltadomar"
 	"bitbucket.org/uwpatio/voltadomar/transport/inproc"
@@ -14,8 +12,7 @@ import (
 // A controller and one agent in one program, on this host's network. It needs
 // CAP_NET_RAW.
 func Example() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
+	ctx := context.Background()
 	port, err := volta.OpenPort(volta.PortConfig{})
 	if err != nil {
 		log.Fatal(err)

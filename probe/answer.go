@@ -9,6 +9,7 @@ import (
 // Kind is what sort of answer was captured.
 type Kind uint8
 
+// The kinds of answers.
 const (
 	TimeExceeded     Kind = iota + 1 // ICMP type 11, ICMPv6 type 3
 	Unreachable                      // ICMP type 3, ICMPv6 types 1 and 2
@@ -35,6 +36,7 @@ func (k Kind) Direct() bool { return k >= EchoReply && k <= UDPReply }
 // Stamp is where a time was taken.
 type Stamp uint8
 
+// The places.
 const (
 	UserStamp   Stamp = iota // in user space, around the system call
 	KernelStamp              // by the kernel

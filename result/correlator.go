@@ -10,6 +10,7 @@ import (
 // Verdict is what a [Correlator] says of a captured candidate.
 type Verdict string
 
+// The verdicts.
 const (
 	Matched    Verdict = "matched"    // the first verified answer to a probe
 	Late       Verdict = "late"       // verified, but the probe had been given up

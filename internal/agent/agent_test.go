@@ -95,10 +95,10 @@ func run(t *testing.T) (ctx context.Context, port *testPort, tr transport.Transp
 		require.NoError(t, tr.Close())
 		<-port.closed
 	})
-	return ctx, port, tr, welcome(t, ctx, tr)
+	return ctx, port, tr, welcome(ctx, t, tr)
 }
 
-func welcome(t *testing.T, ctx context.Context, tr transport.Transport) transport.Conn {
+func welcome(ctx context.Context, t *testing.T, tr transport.Transport) transport.Conn {
 	conn, err := tr.Accept(ctx)
 	require.NoError(t, err)
 	m, err := conn.Receive(ctx)
@@ -108,7 +108,7 @@ func welcome(t *testing.T, ctx context.Context, tr transport.Transport) transpor
 	return conn
 }
 
-func receive[T transport.Message](t *testing.T, ctx context.Context, conn transport.Conn) T {
+func receive[T transport.Message](ctx context.Context, t *testing.T, conn transport.Conn) T {
 	m, err := conn.Receive(ctx)
 	require.NoError(t, err)
 	require.IsType(t, *new(T), m)
@@ -123,7 +123,7 @@ func TestSendsWhatIsAsked(t *testing.T) {
 		require.NoError(t, conn.Send(ctx, &transport.Ask{Session: 2, Probes: []transport.Ticket{{ID: 104, TTL: 1}}}))
 		var got []transport.SentProbe
 		for len(got) < 3 {
-			r := receive[*transport.Sent](t, ctx, conn)
+			r := receive[*transport.Sent](ctx, t, conn)
 			require.EqualValues(t, 1, r.Session)
 			require.Equal(t, src, r.Source)
 			got = append(got, r.Probes...)
@@ -139,11 +139,11 @@ func TestRefusesJobsItCannotDo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, _, _, conn := run(t)
 		require.NoError(t, conn.Send(ctx, &transport.Job{Session: 1, Prober: "sctp", Dst: dst}))
-		f := receive[*transport.Failed](t, ctx, conn)
+		f := receive[*transport.Failed](ctx, t, conn)
 		require.Equal(t, 400, f.Code)
 		require.Contains(t, f.Reason, "sctp")
 		require.NoError(t, conn.Send(ctx, &transport.Job{Session: 2, Prober: "udp", Dst: netip.MustParseAddr("2001:db8::1")}))
-		f = receive[*transport.Failed](t, ctx, conn)
+		f = receive[*transport.Failed](ctx, t, conn)
 		require.EqualValues(t, 2, f.Session)
 		require.Contains(t, f.Reason, "no source address")
 	})
@@ -161,7 +161,7 @@ func TestPacesAndCancels(t *testing.T) {
 		began := time.Now()
 		require.NoError(t, conn.Send(ctx, &ask))
 		for i := range 3 {
-			require.EqualValues(t, 101+i, receive[*transport.Sent](t, ctx, conn).Probes[0].ID)
+			require.EqualValues(t, 101+i, receive[*transport.Sent](ctx, t, conn).Probes[0].ID)
 			require.Equal(t, time.Duration(i)*time.Second, time.Since(began))
 		}
 		require.NoError(t, conn.Send(ctx, &transport.Cancel{Session: 1}))
@@ -199,7 +199,7 @@ func TestReportsOnlyItsControllersAnswers(t *testing.T) {
 		}
 		var got []probe.Answer
 		for len(got) == 0 || got[len(got)-1].TagBits == 0 {
-			got = append(got, receive[*transport.Answers](t, ctx, conn).Answers...)
+			got = append(got, receive[*transport.Answers](ctx, t, conn).Answers...)
 		}
 		last := got[len(got)-1]
 		require.EqualValues(t, 150, last.ID)
@@ -217,11 +217,11 @@ func TestReconnects(t *testing.T) {
 		ctx, _, tr, conn := run(t)
 		require.NoError(t, conn.Close())
 		began := time.Now()
-		again := welcome(t, ctx, tr)
+		again := welcome(ctx, t, tr)
 		require.Less(t, time.Since(began), time.Second)
 		require.NoError(t, again.Send(ctx, &transport.Job{Session: 1, Prober: "udp", Dst: dst, DstPort: 33434}))
 		require.NoError(t, again.Send(ctx, &transport.Ask{Session: 1, Probes: []transport.Ticket{{ID: 101, TTL: 1}}}))
-		receive[*transport.Sent](t, ctx, again)
+		receive[*transport.Sent](ctx, t, again)
 	})
 }
 
@@ -236,7 +236,7 @@ func TestCountsWhatASlowControllerMisses(t *testing.T) {
 		synctest.Wait()
 		got, dropped := 0, 0
 		for got+dropped < n {
-			m := receive[*transport.Answers](t, ctx, conn)
+			m := receive[*transport.Answers](ctx, t, conn)
 			got += len(m.Answers)
 			dropped += int(m.Dropped)
 		}
@@ -254,7 +254,7 @@ func TestEndsWhenRefusedOrItsPortFails(t *testing.T) {
 		go func() { done <- agent.New(cfg).Run(t.Context(), tr) }()
 		conn, err := tr.Accept(t.Context())
 		require.NoError(t, err)
-		receive[*transport.Hello](t, t.Context(), conn)
+		receive[*transport.Hello](t.Context(), t, conn)
 		require.NoError(t, conn.Send(t.Context(), &transport.Refused{Code: 409, Reason: "taken"}))
 		err = <-done
 		require.ErrorIs(t, err, fault.ErrDuplicateAgent)
@@ -265,7 +265,7 @@ func TestEndsWhenRefusedOrItsPortFails(t *testing.T) {
 		go func() { done <- agent.New(cfg).Run(t.Context(), tr) }()
 		conn, err = tr.Accept(t.Context())
 		require.NoError(t, err)
-		receive[*transport.Hello](t, t.Context(), conn)
+		receive[*transport.Hello](t.Context(), t, conn)
 		require.NoError(t, conn.Send(t.Context(), &transport.Welcome{Start: 1, End: 2}))
 		port.Close()
 		require.True(t, errors.Is(<-done, net.ErrClosed))

@@ -42,7 +42,6 @@ type site struct {
 	id     string
 	conn   transport.Conn
 	path   []hop
-	from   func(i int) netip.Addr
 	twist  func(a *probe.Answer) []probe.Answer // what is reported instead
 	refuse string                               // every probe is refused with this
 
@@ -56,7 +55,7 @@ func hopAddr(i int) netip.Addr {
 }
 
 // join connects a scripted site.
-func join(t *testing.T, ctx context.Context, tr transport.Transport, id string, path []hop) *site {
+func join(ctx context.Context, t *testing.T, tr transport.Transport, id string, path []hop) *site {
 	conn, err := tr.Dial(ctx)
 	require.NoError(t, err)
 	s := &site{t: t, id: id, conn: conn, path: path}
@@ -192,7 +191,7 @@ func clearPath() []hop {
 func TestStopsAtTheDestination(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, c, tr := start(t)
-		a := join(t, ctx, tr, "a", clearPath())
+		a := join(ctx, t, tr, "a", clearPath())
 		synctest.Wait()
 		began := time.Now()
 		trace, err := c.Measure(ctx, spec(), nil)
@@ -231,7 +230,7 @@ func TestWaitsAdaptively(t *testing.T) {
 				ctx, c, tr := start(t)
 				path, s := clearPath(), spec()
 				tt.change(path, &s)
-				join(t, ctx, tr, "a", path)
+				join(ctx, t, tr, "a", path)
 				synctest.Wait()
 				began := time.Now()
 				trace, err := c.Measure(ctx, s, nil)
@@ -279,7 +278,7 @@ func TestVerdicts(t *testing.T) {
 				ctx, c, tr := start(t)
 				s := spec()
 				s.MaxTTL = 4
-				join(t, ctx, tr, "a", clearPath()).twist = tt.twist
+				join(ctx, t, tr, "a", clearPath()).twist = tt.twist
 				synctest.Wait()
 				trace, err := c.Measure(ctx, s, nil)
 				require.NoError(t, err)
@@ -311,7 +310,7 @@ func TestLateAnswerStaysAStar(t *testing.T) {
 		path[0].delay = time.Second
 		s := spec()
 		s.Interval = 100 * time.Millisecond
-		join(t, ctx, tr, "a", path)
+		join(ctx, t, tr, "a", path)
 		synctest.Wait()
 		trace, err := c.Measure(ctx, s, nil)
 		require.NoError(t, err)
@@ -332,7 +331,7 @@ func TestAgentsThatAreNotThere(t *testing.T) {
 		require.ErrorIs(t, err, fault.ErrUnknownAgent)
 		require.Zero(t, time.Since(began))
 
-		a := join(t, ctx, tr, "a", clearPath())
+		a := join(ctx, t, tr, "a", clearPath())
 		conn, err := tr.Dial(ctx)
 		require.NoError(t, err)
 		require.NoError(t, conn.Send(ctx, &transport.Hello{Agent: "a", Instance: 2}))
@@ -346,7 +345,7 @@ func TestAgentsThatAreNotThere(t *testing.T) {
 		require.NoError(t, err, "the first one keeps working")
 
 		// The same agent, back before its old connection was found dead.
-		b := join(t, ctx, tr, "a", clearPath())
+		b := join(ctx, t, tr, "a", clearPath())
 		_, err = c.Measure(ctx, spec(), nil)
 		require.NoError(t, err)
 		require.Positive(t, b.count())
@@ -360,7 +359,7 @@ func TestAgentLostInTheMiddle(t *testing.T) {
 		ctx, c, tr := start(t)
 		path := clearPath()
 		path[3].silent = true
-		a := join(t, ctx, tr, "a", path)
+		a := join(ctx, t, tr, "a", path)
 		synctest.Wait()
 		time.AfterFunc(time.Second, func() { a.conn.Close() })
 		began := time.Now()
@@ -371,7 +370,7 @@ func TestAgentLostInTheMiddle(t *testing.T) {
 		require.True(t, trace.Hops[0].Probes[0].Answered())
 
 		// Every identifier came back: the whole range can be had again.
-		join(t, ctx, tr, "a", clearPath())
+		join(ctx, t, tr, "a", clearPath())
 		s := spec()
 		s.MaxTTL, s.Queries = 255, 10
 		for range 8 {
@@ -386,8 +385,8 @@ func TestReceiverLostIsNoted(t *testing.T) {
 		ctx, c, tr := start(t)
 		path := clearPath()
 		path[1].silent = true
-		join(t, ctx, tr, "a", path)
-		b := join(t, ctx, tr, "b", nil)
+		join(ctx, t, tr, "a", path)
+		b := join(ctx, t, tr, "b", nil)
 		synctest.Wait()
 		time.AfterFunc(50*time.Millisecond, func() { b.conn.Close() })
 		trace, err := c.Measure(ctx, spec(), nil)
@@ -400,7 +399,7 @@ func TestReceiverLostIsNoted(t *testing.T) {
 func TestHostThatRefusesToSend(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, c, tr := start(t)
-		join(t, ctx, tr, "a", clearPath()).refuse = "message too long"
+		join(ctx, t, tr, "a", clearPath()).refuse = "message too long"
 		synctest.Wait()
 		began := time.Now()
 		trace, err := c.Measure(ctx, spec(), nil)
@@ -414,7 +413,7 @@ func TestHostThatRefusesToSend(t *testing.T) {
 func TestNamesAndTargets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, c, tr := start(t)
-		join(t, ctx, tr, "a", clearPath())
+		join(ctx, t, tr, "a", clearPath())
 		synctest.Wait()
 		s := spec()
 		s.Numeric, s.Target = false, "target.example"
@@ -454,7 +453,7 @@ func TestExhaustionAndCancel(t *testing.T) {
 		ctx, c, tr := start(t)
 		path := clearPath()
 		path[3].silent = true
-		join(t, ctx, tr, "a", path)
+		join(ctx, t, tr, "a", path)
 		synctest.Wait()
 		mctx, cancel := context.WithCancel(ctx)
 		var wg sync.WaitGroup
@@ -487,7 +486,7 @@ func TestExhaustionAndCancel(t *testing.T) {
 func TestInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, c, tr := start(t)
-		a := join(t, ctx, tr, "a", clearPath())
+		a := join(ctx, t, tr, "a", clearPath())
 		synctest.Wait()
 		s := spec()
 		s.Interval = 100 * time.Millisecond

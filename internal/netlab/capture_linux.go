@@ -67,9 +67,9 @@ func (c *Capture) run() {
 		var got error
 		err := raw.Read(func(fd uintptr) bool {
 			got = read(fd)
-			return got != unix.EAGAIN
+			return !errors.Is(got, unix.EAGAIN)
 		})
-		if err != nil || (got != nil && got != unix.EINTR && got != unix.ENETDOWN) {
+		if err != nil || (got != nil && !errors.Is(got, unix.EINTR) && !errors.Is(got, unix.ENETDOWN)) {
 			break
 		}
 	}

@@ -34,9 +34,9 @@ func (p *program) jumpIf(cond bpf.JumpTest, val uint32, to string) {
 	p.add(bpf.JumpIf{Cond: cond, Val: val})
 }
 
-// unless goes to the label if the accumulator does not compare to val.
-func (p *program) unless(cond bpf.JumpTest, val uint32, to string) {
-	p.jumps = append(p.jumps, jump{at: len(p.ins), to: to, not: true})
+// unless rejects the packet if the accumulator does not compare to val.
+func (p *program) unless(cond bpf.JumpTest, val uint32) {
+	p.jumps = append(p.jumps, jump{at: len(p.ins), to: reject, not: true})
 	p.add(bpf.JumpIf{Cond: cond, Val: val})
 }
 
@@ -110,8 +110,8 @@ func (p *program) direct() {
 	const syn, rst, ack = 0x02, 0x04, 0x10
 	p.label("tcp")
 	p.add(bpf.LoadIndirect{Off: 13, Size: 1})
-	p.unless(bpf.JumpBitsSet, ack, reject)
-	p.unless(bpf.JumpBitsSet, syn|rst, reject)
+	p.unless(bpf.JumpBitsSet, ack)
+	p.unless(bpf.JumpBitsSet, syn|rst)
 	p.label("udp")
 	p.flowPort(2, reject)
 }
@@ -122,9 +122,9 @@ func (p *program) quoted(icmp uint8, echoRequest uint32) {
 	p.add(bpf.LoadScratch{Dst: bpf.RegA, N: slotProto})
 	p.jumpIf(bpf.JumpEqual, uint32(probe.UDP), "quoted udp")
 	p.jumpIf(bpf.JumpEqual, uint32(probe.TCP), "quoted tcp")
-	p.unless(bpf.JumpEqual, uint32(icmp), reject)
+	p.unless(bpf.JumpEqual, uint32(icmp))
 	p.add(bpf.LoadIndirect{Off: 8, Size: 1})
-	p.unless(bpf.JumpEqual, echoRequest, reject)
+	p.unless(bpf.JumpEqual, echoRequest)
 	p.flowPort(12, reject)
 	p.label("quoted tcp")
 	p.flowPort(8, reject)
@@ -167,7 +167,7 @@ func filter4() (kernel []bpf.RawInstruction, body []bpf.Instruction, err error) 
 	p := &program{labels: map[string]int{}}
 	p.add(bpf.LoadAbsolute{Off: 0, Size: 1},
 		bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0xF0})
-	p.unless(bpf.JumpEqual, 0x40, reject)
+	p.unless(bpf.JumpEqual, 0x40)
 	p.add(bpf.LoadAbsolute{Off: 6, Size: 2})
 	p.jumpIf(bpf.JumpBitsSet, 0x1FFF, reject)
 	p.add(bpf.LoadMemShift{Off: 0},
@@ -184,13 +184,13 @@ func filter4() (kernel []bpf.RawInstruction, body []bpf.Instruction, err error) 
 	p.jumpIf(bpf.JumpEqual, 3, "error")
 	p.jumpIf(bpf.JumpEqual, 11, "error")
 	p.jumpIf(bpf.JumpEqual, 12, "error")
-	p.unless(bpf.JumpEqual, 0, reject)
+	p.unless(bpf.JumpEqual, 0)
 	p.flowPort(4, reject)
 
 	p.label("error")
 	p.add(bpf.LoadIndirect{Off: 8, Size: 1},
 		bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0xF0})
-	p.unless(bpf.JumpEqual, 0x40, reject)
+	p.unless(bpf.JumpEqual, 0x40)
 	p.add(bpf.LoadIndirect{Off: 8 + 6, Size: 2})
 	p.jumpIf(bpf.JumpBitsSet, 0x1FFF, reject)
 	p.add(bpf.LoadIndirect{Off: 8 + 9, Size: 1},
@@ -214,7 +214,7 @@ func filter6() (kernel []bpf.RawInstruction, body []bpf.Instruction, err error) 
 	p := &program{labels: map[string]int{}}
 	p.add(bpf.LoadAbsolute{Off: 0, Size: 1},
 		bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0xF0})
-	p.unless(bpf.JumpEqual, 0x60, reject)
+	p.unless(bpf.JumpEqual, 0x60)
 	p.add(bpf.LoadConstant{Dst: bpf.RegX, Val: 0})
 	p.extension(0, "outer")
 	p.add(bpf.LoadScratch{Dst: bpf.RegA, N: slotProto})
@@ -237,7 +237,7 @@ func filter6() (kernel []bpf.RawInstruction, body []bpf.Instruction, err error) 
 	p.label("error")
 	p.add(bpf.LoadIndirect{Off: 8, Size: 1},
 		bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0xF0})
-	p.unless(bpf.JumpEqual, 0x60, reject)
+	p.unless(bpf.JumpEqual, 0x60)
 	p.add(bpf.LoadIndirect{Off: 8 + 2, Size: 2},
 		bpf.StoreScratch{Src: bpf.RegA, N: slotID})
 	p.extension(8, "inner")
