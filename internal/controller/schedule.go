@@ -36,12 +36,7 @@ func (s *session) step(now time.Time) (tickets []transport.Ticket, until time.Ti
 	}
 	until = now.Add(s.spec.Wait)
 	undecided := false
-	retrying := map[int]bool{} // flows on which a SYN asked again is under way
-	for _, i := range s.slots[:s.next] {
-		if p := &s.probes[i]; p.status == underway && p.tries > 0 {
-			retrying[p.rec.Flow] = true
-		}
-	}
+	retrying := s.retrying()
 	for slot, i := range s.slots[:s.next] {
 		p := &s.probes[i]
 		if s.ttl(slot) > s.final {
@@ -92,6 +87,20 @@ func (s *session) step(now time.Time) (tickets []transport.Ticket, until time.Ti
 		s.next++
 	}
 	return tickets, until, !undecided
+}
+
+// retrying returns the flows on which a SYN that was asked again is under way.
+func (s *session) retrying() map[int]bool {
+	if !s.open {
+		return nil
+	}
+	flows := map[int]bool{}
+	for _, i := range s.slots[:s.next] {
+		if p := &s.probes[i]; p.status == underway && p.tries > 0 {
+			flows[p.rec.Flow] = true
+		}
+	}
+	return flows
 }
 
 func earlier(a, b time.Time) time.Time {
