@@ -159,7 +159,7 @@ func TestJSONForm(t *testing.T) {
 	     "rtt_ns": 1234567, "one_clock": true, "kind": "time-exceeded", "icmp_type": 11, "icmp_code": 0,
 	     "reply_ttl": 64, "quoted_ttl": 1, "quoted_tos": 0},
 	    {"id": 10001, "ttl": 1, "attempt": 1, "flow": 0, "destination": "203.0.113.110", "error": "network is unreachable",
-	     "icmp_type": 0, "icmp_code": 0, "quoted_tos": 0}]}],
+	     "one_clock": false, "icmp_type": 0, "icmp_code": 0, "quoted_tos": 0}]}],
 	  "counts": {"sent": 0, "matched": 0, "late": 0, "duplicate": 0, "foreign": 0, "unverified": 0}
 	}`, string(b))
 }
