@@ -260,7 +260,7 @@ func (s *Server) add(c *controllerConn) bool {
 var errBusy = errors.New("a measurement goes on although its context ended")
 
 // Close ends the server. What runs gets a second to finish, then its context
-// ends; the error says if it still did not.
+// ends; the error says if it still did not half a second later.
 func (s *Server) Close() error {
 	s.once.Do(func() { s.closeErr = s.shut() })
 	return s.closeErr
@@ -284,7 +284,7 @@ func (s *Server) shut() error {
 		return nil
 	}
 	go s.grpc.Stop()
-	if within(linger, done) {
+	if within(linger/2, done) {
 		return nil
 	}
 	return errBusy
