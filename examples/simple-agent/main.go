@@ -22,8 +22,9 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -68,36 +69,45 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 
 	log := slog.New(slog.NewTextHandler(stderr, nil))
+	var dialers []*grpctransport.Dialer
+	for _, c := range *controllers {
+		d, err := grpctransport.NewDialer(grpctransport.ClientConfig{Addr: c, TLS: tlsConfig, Insecure: *insecure, Logger: log})
+		if err != nil {
+			return wrong("%v", err)
+		}
+		defer d.Close()
+		dialers = append(dialers, d)
+	}
+
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
-	for _, c := range *controllers {
+	for i, c := range *controllers {
 		wg.Go(func() {
-			if err := serve(ctx, *id, c, from, grpctransport.ClientConfig{Addr: c, TLS: tlsConfig, Insecure: *insecure, Logger: log}); err != nil {
+			if err := serve(ctx, *id, from, dialers[i], log); err != nil {
 				cancel(fmt.Errorf("controller %s: %w", c, err))
 			}
 		})
 	}
 	wg.Wait()
-	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
+	switch err := context.Cause(ctx); {
+	case err == nil || errors.Is(err, context.Canceled):
+		return 0
+	case errors.Is(err, volta.ErrUsage):
+		return wrong("%v", err)
+	default:
 		fmt.Fprintln(stderr, "simple-agent:", err)
 		return 1
 	}
-	return 0
 }
 
 // serve works for one controller until ctx ends.
-func serve(ctx context.Context, id, controller string, from []netip.Addr, cfg grpctransport.ClientConfig) error {
-	dialer, err := grpctransport.NewDialer(cfg)
+func serve(ctx context.Context, id string, from []netip.Addr, dialer *grpctransport.Dialer, log *slog.Logger) error {
+	port, err := volta.OpenPort(volta.PortConfig{Sources: from, Logger: log})
 	if err != nil {
 		return err
 	}
-	defer dialer.Close()
-	port, err := volta.OpenPort(volta.PortConfig{Sources: from, Logger: cfg.Logger})
-	if err != nil {
-		return err
-	}
-	agent, err := volta.NewAgent(volta.AgentConfig{ID: id, Port: port, Logger: cfg.Logger})
+	agent, err := volta.NewAgent(volta.AgentConfig{ID: id, Port: port, Logger: log})
 	if err != nil {
 		return errors.Join(err, port.Close())
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/spf13/pflag"
@@ -20,8 +21,9 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -36,27 +38,27 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		"Runs a traceroute from the agent SOURCE. Exits 0 on success, 1 when the\n" +
 		"measurement is refused or fails, 2 on wrong usage.\n\n" + fs.FlagUsages() + "\n" + volta.Usage()
 
-	wrong := func(format string, args ...any) int {
-		fmt.Fprintf(stderr, "simple-client: "+format+"\nTry 'simple-client --help'.\n", args...)
+	wrong := func(err error) int {
+		fmt.Fprintf(stderr, "simple-client: %v\nTry 'simple-client --help'.\n", err)
 		return 2
 	}
 	switch err := fs.Parse(args); {
-	case errors.Is(err, pflag.ErrHelp):
+	case errors.Is(err, pflag.ErrHelp), slices.Contains(fs.Args(), "--help"):
 		fmt.Fprint(stdout, usage)
 		return 0
 	case err != nil:
-		return wrong("%v", err)
+		return wrong(err)
 	}
 	if _, err := volta.ParseArgs(fs.Args()); err != nil {
-		return wrong("%v", err)
+		return wrong(err)
 	}
 	tlsConfig, err := files.Client()
 	if err != nil {
-		return wrong("%v", err)
+		return wrong(err)
 	}
 	client, err := grpctransport.NewClient(grpctransport.ClientConfig{Addr: *controller, TLS: tlsConfig, Insecure: *insecure})
 	if err != nil {
-		return wrong("%v", err)
+		return wrong(err)
 	}
 	defer client.Close()
 
@@ -69,7 +71,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 				err = errors.Join(err, jsonErr)
 			}
 		}
-		fmt.Fprintf(stdout, "%s\n", text)
+		if _, failed := fmt.Fprintf(stdout, "%s\n", text); failed != nil {
+			err = errors.Join(err, failed)
+		}
+	}
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = cause
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "simple-client:", err)

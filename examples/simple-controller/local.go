@@ -48,8 +48,13 @@ func traceLocal(ctx context.Context, cfg *volta.ControllerConfig, words []string
 		return fail(context.Cause(ctx))
 	}
 	trace, err := ctrl.Measure(ctx, m)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = cause
+	}
 	if trace != nil {
-		fmt.Fprintln(stdout, trace.Text())
+		if _, failed := fmt.Fprintln(stdout, trace.Text()); failed != nil {
+			err = errors.Join(err, failed)
+		}
 	}
 	if err != nil {
 		return fail(err)

@@ -20,13 +20,15 @@ import (
 
 	volta "bitbucket.org/uwpatio/voltadomar"
 	"bitbucket.org/uwpatio/voltadomar/examples/internal/tlsfiles"
+	"bitbucket.org/uwpatio/voltadomar/transport"
 	"bitbucket.org/uwpatio/voltadomar/transport/grpctransport"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
 }
 
 const synopsis = `Usage: simple-controller --serve [--listen ADDRESS | --port PORT] [--range START-END] [--block N] [--insecure]
@@ -57,12 +59,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	serve := fs.Bool("serve", false, "serve agents and clients over gRPC")
 	isLocal := fs.Bool("local", false, "trace to a `TARGET` from this host; takes all words that follow")
 	listen := fs.String("listen", "", "`ADDRESS` to listen on, HOST:PORT")
-	port := fs.Uint16("port", 50051, "`PORT` to listen on: on loopback, with TLS or --insecure on all addresses")
+	port := fs.Int("port", 50051, "`PORT` to listen on: on loopback, with TLS or --insecure on all addresses")
 	ids := fs.String("range", "10000-20000", "probe identifiers `START-END`, END not included; disjoint between controllers")
 	block := fs.Int("block", 100, "identifiers that a measurement takes at least")
 	insecure := fs.Bool("insecure", false, "serve plain text beyond loopback")
 	files := tlsfiles.Add(fs, "vouch for agents and clients")
-	if err := fs.Parse(args); errors.Is(err, pflag.ErrHelp) {
+	if err := fs.Parse(args); errors.Is(err, pflag.ErrHelp) || slices.Contains(local, "--help") {
 		fmt.Fprint(stdout, synopsis+fs.FlagUsages()+"\n"+volta.Usage())
 		return 0
 	} else if err != nil {
@@ -72,6 +74,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var err error
 	if cfg.Start, cfg.End, err = parseRange(*ids); err != nil {
 		return wrong(err)
+	}
+	if size := int(cfg.End - cfg.Start); *block < 1 || *block > size {
+		return wrong(fmt.Errorf("--block %d: must be 1 to %d, the size of --range %s", *block, size, *ids))
+	}
+	if *port < 0 || *port > 65535 {
+		return wrong(fmt.Errorf("--port %d: must be 0 to 65535, 0 for a free one", *port))
 	}
 	tlsConfig, err := files.Server()
 	if err != nil {
@@ -86,6 +94,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return wrong(errors.New("--local TARGET is missing"))
 	case *isLocal:
 		return traceLocal(ctx, cfg, local, stdout, stderr)
+	case !*serve && len(args) > 0:
+		return wrong(errors.New("--serve or --local TARGET is missing"))
 	case !*serve:
 		fmt.Fprint(stdout, synopsis+fs.FlagUsages())
 		return 0
@@ -108,7 +118,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	server, err := grpctransport.Listen(grpctransport.ServerConfig{
 		Addr: addr, TLS: tlsConfig, Insecure: *insecure, Users: ctrl, Logger: cfg.Logger,
 	})
-	if err != nil {
+	_, malformed := errors.AsType[*net.AddrError](err)
+	switch {
+	case malformed, errors.Is(err, transport.ErrInsecure):
+		return wrong(err)
+	case err != nil:
 		fmt.Fprintln(stderr, "simple-controller:", err)
 		return 1
 	}
