@@ -1,0 +1,128 @@
+package examples_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"bitbucket.org/uwpatio/voltadomar/internal/netlab"
+	"bitbucket.org/uwpatio/voltadomar/result"
+)
+
+// Where the controller listens, as the sites see it.
+const (
+	controllerFromA = "198.51.100.1:50051"
+	controllerFromB = "198.51.100.5:50051"
+)
+
+// twoSites is the two-site network with a host for the controller, which only
+// the sites have a link to, and an agent process at each site.
+func twoSites(t *testing.T) (lab *netlab.TwoSites, control *netlab.Host) {
+	t.Helper()
+	lab = netlab.NewTwoSites(t)
+	control = lab.Host("control")
+	lab.Link(control, lab.A, netlab.IfAddrs{A: netip.MustParsePrefix("198.51.100.1/30"), B: netip.MustParsePrefix("198.51.100.2/30")})
+	lab.Link(control, lab.B, netlab.IfAddrs{A: netip.MustParsePrefix("198.51.100.5/30"), B: netip.MustParsePrefix("198.51.100.6/30")})
+	controller, _ := startController(t, control, "--port", "50051", "--insecure")
+	sources := []string{"--insecure", "--source", lab.Anycast4.String(), "--source", lab.Anycast6.String()}
+	startAgent(t, lab.A, controller, "a", controllerFromA, sources...)
+	startAgent(t, lab.B, controller, "b", controllerFromB, sources...)
+	return lab, control
+}
+
+func TestTwoSites(t *testing.T) {
+	lab, control := twoSites(t)
+	for _, f := range []struct {
+		target netip.Addr
+		hops   [5]netip.Addr
+	}{{lab.Target4, lab.Hops4}, {lab.Target6, lab.Hops6}} {
+		t.Run(fmt.Sprint("text ", f.target), func(t *testing.T) {
+			status, stdout, stderr := run(t, control, "simple-client", "-c", "127.0.0.1:50051", "a", f.target.String(), "-n")
+			require.Zero(t, status)
+			require.Empty(t, stderr)
+			t.Log("\n" + stdout)
+			requireText(t, stdout, f.target, f.hops)
+		})
+		for _, options := range []string{"-I", "-T -p 81", "-U -q 1", "--flows 3"} {
+			t.Run(fmt.Sprint("json ", f.target, " ", options), func(t *testing.T) {
+				args := append([]string{"--json", "--insecure", "-c", controllerFromA, "a", f.target.String(), "-n"}, strings.Fields(options)...)
+				status, stdout, stderr := run(t, lab.A, "simple-client", args...)
+				require.Zero(t, status)
+				require.Empty(t, stderr)
+				var trace result.Trace
+				require.NoError(t, json.Unmarshal([]byte(stdout), &trace))
+				requireTrace(t, &trace, f.target, f.hops)
+			})
+		}
+	}
+}
+
+// requireText checks the output for a whole trace from a. Times of what b
+// caught are those of two clocks.
+func requireText(t *testing.T, stdout string, target netip.Addr, hops [5]netip.Addr) {
+	t.Helper()
+	text := lines(t, stdout)
+	require.Len(t, text, 7)
+	require.Equal(t, fmt.Sprintf("Traceroute to %[1]v (%[1]v) from a, 3 probes, 30 hops max", target), text[0])
+	for i, hop := range hops {
+		receiver, time := "a", `  \d+\.\d{3} ms`
+		if i >= 2 {
+			receiver, time = "b", `  -?\d+\.\d{3}\? ms`
+		}
+		addr := strings.ReplaceAll(hop.String(), ".", `\.`)
+		require.Regexp(t, fmt.Sprintf(`^%d  %s %s(%s){3}$`, i+1, addr, receiver, time), text[i+1])
+	}
+	require.Equal(t, "# ?: sent and received by different clocks, off by their unknown difference", text[6])
+}
+
+func requireTrace(t *testing.T, trace *result.Trace, target netip.Addr, hops [5]netip.Addr) {
+	t.Helper()
+	require.Equal(t, "a", trace.Source)
+	require.Equal(t, target, trace.Destination)
+	require.True(t, trace.Reached)
+	require.Empty(t, trace.Partial)
+	require.NotEmpty(t, trace.Clocks["a"])
+	require.NotEmpty(t, trace.Clocks["b"])
+	require.NotEqual(t, trace.Clocks["a"], trace.Clocks["b"], "two processes")
+	require.Len(t, trace.Hops, 5)
+	for i, h := range trace.Hops {
+		require.Len(t, h.Probes, trace.Queries)
+		for _, p := range h.Probes {
+			require.Equal(t, result.Matched, p.Verdict)
+			require.Equal(t, hops[i], p.Addr)
+			require.NotNil(t, p.RTT)
+			require.Equal(t, i < 2, p.OneClock)
+			if i < 2 {
+				require.Equal(t, "a", p.Receiver)
+				require.Positive(t, *p.RTT)
+			} else {
+				require.Equal(t, "b", p.Receiver)
+			}
+		}
+	}
+}
+
+// What crosses a network in plain text must be asked for, at every side.
+func TestPlainTextBeyondLoopback(t *testing.T) {
+	lab, control := twoSites(t)
+	for _, tt := range []struct {
+		host    *netlab.Host
+		program string
+		args    []string
+	}{
+		{control, "simple-controller", []string{"--serve", "--listen", "198.51.100.1:0"}},
+		{control, "simple-controller", []string{"--serve", "--listen", ":0"}},
+		{lab.A, "simple-agent", []string{"-i", "c", "-c", controllerFromA}},
+		{lab.A, "simple-client", []string{"-c", controllerFromA, "a", lab.Target4.String()}},
+	} {
+		status, stdout, stderr := run(t, tt.host, tt.program, tt.args...)
+		require.Equal(t, 2, status)
+		require.Empty(t, stdout)
+		require.Contains(t, stderr, "refusing plain text beyond loopback")
+		require.Contains(t, stderr, "--insecure")
+	}
+}
