@@ -132,6 +132,16 @@ func (c *conn[O, I]) ended() error {
 	}
 }
 
+// reason returns why the stream ended, or nil if it did not end by itself.
+func (c *conn[O, I]) reason() error {
+	select {
+	case <-c.down:
+		return c.err
+	default:
+		return nil
+	}
+}
+
 // fail says that the stream ended. The first reason stays.
 func (c *conn[O, I]) fail(err error) {
 	c.downOnce.Do(func() {
@@ -218,6 +228,9 @@ func (m *malformed) Unwrap() []error { return []error{transport.ErrClosed, m.err
 
 // broken makes an error of the one that a stream ended with.
 func broken(err error) error {
+	if bad := (*malformed)(nil); errors.As(err, &bad) {
+		return bad
+	}
 	if errors.Is(err, io.EOF) {
 		return transport.ErrClosed
 	}

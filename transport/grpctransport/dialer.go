@@ -32,6 +32,9 @@ type ClientConfig struct {
 	Insecure bool
 	// Logger gets what goes wrong. Nil is silent.
 	Logger *slog.Logger
+
+	// dialer replaces the network in tests.
+	dialer func(ctx context.Context, addr string) (net.Conn, error)
 }
 
 // connect makes a gRPC connection, which dials when it is first used.
@@ -59,6 +62,9 @@ func (c *ClientConfig) connect() (*grpc.ClientConn, error) {
 }
 
 func (c *ClientConfig) dial(ctx context.Context, addr string) (net.Conn, error) {
+	if c.dialer != nil {
+		return c.dialer(ctx, addr)
+	}
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
@@ -224,8 +230,8 @@ func (d *Dialer) supervise(c *agentConn, stream voltadomarv1.Agents_ConnectClien
 	end()
 	<-c.writerGone
 	<-c.readerGone
-	if err := c.err; err != transport.ErrClosed {
-		d.cfg.Logger.Debug("connection to controller ended", "controller", d.cfg.Addr, "error", err)
+	if bad := (*malformed)(nil); errors.As(c.reason(), &bad) {
+		d.cfg.Logger.Warn("controller's stream ended", "controller", d.cfg.Addr, "error", bad)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

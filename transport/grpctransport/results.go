@@ -83,8 +83,10 @@ func decodeTrace(t *voltadomarv1.Trace) (*result.Trace, error) {
 			Foreign:    d.int("counts: foreign", counts.GetForeign()),
 			Unverified: d.int("counts: unverified", counts.GetUnverified()),
 		},
-		Clocks: t.GetClocks(),
-		Notes:  t.GetNotes(),
+		Notes: t.GetNotes(),
+	}
+	if len(t.GetClocks()) > 0 {
+		out.Clocks = t.GetClocks()
 	}
 	for _, h := range t.GetHops() {
 		hop := result.Hop{TTL: d.int("hop: ttl", h.GetTtl())}

@@ -200,15 +200,9 @@ func (s *Server) Connect(stream voltadomarv1.Agents_ConnectServer) error {
 	case <-c.readerGone:
 	case <-c.quit:
 		// The stream ends for the peer when this returns, not before.
-		timer := time.NewTimer(linger)
-		defer timer.Stop()
-		select {
-		case <-c.writerGone:
-		case <-timer.C:
-		}
-		return nil
+		within(linger, c.writerGone)
 	}
-	if bad := (*malformed)(nil); errors.As(c.err, &bad) {
+	if bad := (*malformed)(nil); errors.As(c.reason(), &bad) {
 		from, _ := peer.FromContext(stream.Context())
 		s.cfg.Logger.Warn("agent's stream ended", "peer", from.Addr, "error", bad)
 		return status.Error(codes.InvalidArgument, bad.Error())
@@ -226,6 +220,10 @@ func controllerWire(stream voltadomarv1.Agents_ConnectServer) wire[*voltadomarv1
 		},
 		read: func() ([]*voltadomarv1.AgentMessage, error) {
 			m, err := stream.Recv()
+			switch status.Code(err) {
+			case codes.Internal, codes.ResourceExhausted: // not decodable, or too long
+				err = &malformed{errors.New(status.Convert(err).Message())}
+			}
 			return m.GetMessages(), err
 		},
 		decode: decodeAgent,

@@ -142,6 +142,7 @@ var anycastService = grpc.ServiceDesc{
 	Metadata:    "seed/anycast.proto",
 }
 
+//nolint:revive // gRPC's generated handlers have their context second.
 func userRequest(srv any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 	var req voltadomarv1.CommandRequest
 	if err := decode(&req); err != nil {

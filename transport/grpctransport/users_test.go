@@ -201,7 +201,7 @@ func TestSlowUser(t *testing.T) {
 		return &result.Trace{Target: "x"}, nil
 	}})
 	seen := 0
-	_, err := c.Measure(within(t), nil, func(e result.Event) {
+	_, err := c.Measure(within(t), nil, func(result.Event) {
 		if seen++; seen == 1 {
 			<-ran
 		}

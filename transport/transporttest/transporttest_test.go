@@ -151,7 +151,7 @@ var defects = map[string]struct {
 	"close does nothing": {"SlowPeer|AgentCloses", func(_ context.Context, d *defective) {
 		d.close = func() error { return nil }
 	}},
-	"leaks a goroutine": {"Types", func(_ context.Context, d *defective) {
+	"leaks a goroutine": {"Types", func(context.Context, *defective) {
 		go func() { select {} }()
 	}},
 }
