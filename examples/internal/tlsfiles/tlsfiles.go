@@ -56,7 +56,12 @@ func (f *Flags) Client() (*tls.Config, error) {
 
 func (f *Flags) load() (*tls.Config, *x509.CertPool, error) {
 	c := &tls.Config{MinVersion: tls.VersionTLS12}
-	if f.cert != "" || f.key != "" {
+	switch {
+	case f.cert == "" && f.key != "":
+		return nil, nil, fmt.Errorf("--key %q: --cert is missing", f.key)
+	case f.cert != "" && f.key == "":
+		return nil, nil, fmt.Errorf("--cert %q: --key is missing", f.cert)
+	case f.cert != "":
 		pair, err := tls.LoadX509KeyPair(f.cert, f.key)
 		if err != nil {
 			return nil, nil, fmt.Errorf("--cert %q, --key %q: %w", f.cert, f.key, err)
