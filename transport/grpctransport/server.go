@@ -51,6 +51,7 @@ type Server struct {
 
 	cfg      ServerConfig
 	grpc     *grpc.Server
+	listener *cutter
 	addr     net.Addr
 	accepted chan *controllerConn
 	quit     chan struct{} // closed by Close
@@ -77,6 +78,7 @@ func Listen(cfg ServerConfig) (*Server, error) {
 	s := &Server{
 		cfg:      cfg,
 		addr:     l.Addr(),
+		listener: newCutter(l),
 		accepted: make(chan *controllerConn),
 		quit:     make(chan struct{}),
 		served:   make(chan struct{}),
@@ -103,7 +105,7 @@ func Listen(cfg ServerConfig) (*Server, error) {
 		s.grpc.RegisterService(&anycastService, cfg.Users)
 	}
 	s.work.Go(func() {
-		s.err = s.grpc.Serve(l)
+		s.err = s.grpc.Serve(s.listener)
 		close(s.served)
 	})
 	return s, nil
@@ -281,6 +283,7 @@ func (s *Server) shut() error {
 	if within(linger, done) {
 		return nil
 	}
+	s.listener.cutAll()
 	go s.grpc.Stop()
 	if within(linger/2, done) {
 		return nil

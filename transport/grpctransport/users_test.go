@@ -2,13 +2,16 @@ package grpctransport_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -309,6 +312,32 @@ func TestOriginalClient(t *testing.T) {
 	require.NoError(t, cc.Invoke(within(t), "/AnycastService/UserRequest", request, response))
 	require.EqualValues(t, 404, response.Get(responseType.Fields().ByName("code")).Int())
 	require.Equal(t, "Traceroute\nvolta node1 exämple.com", response.Get(responseType.Fields().ByName("output")).String())
+}
+
+// TestServerCloseWithSilentPeers: peers that connected and say nothing do not
+// keep the server from ending.
+func TestServerCloseWithSilentPeers(t *testing.T) {
+	p := newPKI(t)
+	for name, server := range map[string]*tls.Config{"plain": nil, "TLS": p.server(false)} {
+		t.Run(name, func(t *testing.T) {
+			leaks := goleak.IgnoreCurrent()
+			s := listen(t, grpctransport.ServerConfig{TLS: server, Users: &users{}})
+			silent, err := net.Dial("tcp", s.Addr().String())
+			require.NoError(t, err)
+			defer silent.Close()
+			// Who comes later is served, so the silent one was accepted.
+			cfg := grpctransport.ClientConfig{Addr: s.Addr().String()}
+			if server != nil {
+				cfg.TLS = p.client(false)
+			}
+			c := newClient(t, cfg)
+			_, err = c.Agents(within(t))
+			require.NoError(t, err)
+			require.NoError(t, c.Close())
+			require.NoError(t, s.Close())
+			goleak.VerifyNone(t, leaks)
+		})
+	}
 }
 
 // TestServerCloseEndsMeasurements: Close is bounded although a measurement goes on.
