@@ -14,6 +14,7 @@ import (
 
 	volta "bitbucket.org/uwpatio/voltadomar"
 	"bitbucket.org/uwpatio/voltadomar/probe"
+	"bitbucket.org/uwpatio/voltadomar/result"
 	"bitbucket.org/uwpatio/voltadomar/transport/grpctransport"
 )
 
@@ -21,11 +22,16 @@ import (
 type deafPort struct {
 	once   sync.Once
 	closed chan struct{}
+	sent   sync.Once
+	used   chan struct{} // closed when something was sent
 }
 
-func newDeafPort() *deafPort { return &deafPort{closed: make(chan struct{})} }
+func newDeafPort() *deafPort {
+	return &deafPort{closed: make(chan struct{}), used: make(chan struct{})}
+}
 
 func (p *deafPort) Send(ds []probe.Outgoing) error {
+	p.sent.Do(func() { close(p.used) })
 	for i := range ds {
 		ds[i].Time = time.Now()
 	}
@@ -117,20 +123,27 @@ func TestDuplicateAgent(t *testing.T) {
 
 func TestAgentLeavesInTheMiddle(t *testing.T) {
 	f := newFleet(t, true, nil)
-	leave := f.join(t, volta.AgentConfig{ID: "a", Port: newDeafPort()})
+	port := newDeafPort()
+	leave := f.join(t, volta.AgentConfig{ID: "a", Port: port})
 	m := volta.Measurement{Source: "a", Target: "203.0.113.1", Numeric: true, Wait: time.Minute}
-	go leave()
-	trace, err := f.Measure(f.ctx, m)
+	type outcome struct {
+		trace *result.Trace
+		err   error
+	}
+	ended := make(chan outcome, 1)
+	go func() {
+		trace, err := f.Measure(f.ctx, m)
+		ended <- outcome{trace, err}
+	}()
+	<-port.used
+	leave()
+	got := <-ended
 	var e *volta.Error
-	require.ErrorAs(t, err, &e)
-	if errors.Is(err, volta.ErrUnknownAgent) {
-		return // it had gone before
-	}
-	require.ErrorIs(t, err, volta.ErrAgentLost)
+	require.ErrorAs(t, got.err, &e)
+	require.ErrorIs(t, got.err, volta.ErrAgentLost)
 	require.Equal(t, 503, e.Code)
-	if trace != nil {
-		require.NotEmpty(t, trace.Partial)
-	}
+	require.Contains(t, got.trace.Partial, `"a" disconnected`)
+	require.Contains(t, got.trace.Text(), got.trace.Partial)
 }
 
 func TestStream(t *testing.T) {
@@ -162,12 +175,12 @@ func TestMeasurementLimits(t *testing.T) {
 		"11: ":                           func(m *volta.Measurement) { m.Queries = 11 },
 		"-1: ":                           func(m *volta.Measurement) { m.Window = -1 },
 		"4: each flow needs a probe at every hop": func(m *volta.Measurement) { m.Flows = 4 },
-		"70000: ":         func(m *volta.Measurement) { m.Size = 70000 },
-		"5: must be 4, 6": func(m *volta.Measurement) { m.Family = 5 },
-		"-1,3,10":         func(m *volta.Measurement) { m.Wait = -time.Second },
-		"only UDP probes": func(m *volta.Measurement) { m.Prober, m.FlowMode = "icmp", probe.Classic },
-		`prober "sctp"`:   func(m *volta.Measurement) { m.Prober = "sctp" },
-		"could not send":  func(m *volta.Measurement) { m.Size = 29 },
+		"70000: ":                   func(m *volta.Measurement) { m.Size = 70000 },
+		"5: must be 4, 6":           func(m *volta.Measurement) { m.Family = 5 },
+		"-1,3,10":                   func(m *volta.Measurement) { m.Wait = -time.Second },
+		"only UDP probes":           func(m *volta.Measurement) { m.Prober, m.FlowMode = "icmp", probe.Classic },
+		`prober "sctp"`:             func(m *volta.Measurement) { m.Prober = "sctp" },
+		"size 29, want 30 to 65000": func(m *volta.Measurement) { m.Size = 29 },
 	} {
 		m := volta.Measurement{Source: "a", Target: "203.0.113.1", Numeric: true}
 		change(&m)
@@ -175,6 +188,7 @@ func TestMeasurementLimits(t *testing.T) {
 		var e *volta.Error
 		require.ErrorAs(t, err, &e, want)
 		require.Contains(t, e.Error(), want)
+		require.Equal(t, 400, e.Code, want)
 	}
 	_, err := volta.NewAgent(volta.AgentConfig{ID: "a b", Port: newDeafPort()})
 	require.ErrorContains(t, err, "a b")

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -248,6 +249,7 @@ func TestNoise(t *testing.T) {
 	lab, f := twoSites(t, true)
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
+	var injected atomic.Int64
 	for _, h := range []*netlab.Host{lab.R1, lab.R3} {
 		site := map[*netlab.Host]*netlab.Host{lab.R1: lab.A, lab.R3: lab.B}[h]
 		wg.Go(func() {
@@ -260,12 +262,14 @@ func TestNoise(t *testing.T) {
 				case <-stop:
 					return
 				case <-tick.C:
-					_ = h.InjectTo(site, noise(lab, seed)...)
+					if packets := noise(lab, seed); h.InjectTo(site, packets...) == nil {
+						injected.Add(int64(len(packets)))
+					}
 				}
 			}
 		})
 	}
-	for range 20 {
+	for injected.Load() < 5000 {
 		for _, options := range []string{"", "-I", "-T -p 81"} {
 			requireTwoSites(t, f.measure(t, "volta a "+lab.Target4.String()+" -w 5,0,0 "+options), lab.Hops4)
 			requireTwoSites(t, f.measure(t, "volta a "+lab.Target6.String()+" -w 5,0,0 "+options), lab.Hops6)

@@ -216,11 +216,11 @@ func NewController(cfg *ControllerConfig) (*Controller, error) {
 		c = *cfg
 	}
 	c.Start, c.End, c.Block = or(c.Start, 10000), or(c.End, 20000), or(c.Block, 100)
-	r, err := alloc.NewRange(c.Start, c.End, c.Block)
-	if err != nil {
-		return nil, err
-	}
 	if c.Allocator == nil {
+		r, err := alloc.NewRange(c.Start, c.End, c.Block)
+		if err != nil {
+			return nil, err
+		}
 		c.Allocator = r
 	}
 	if c.NewCorrelator == nil {

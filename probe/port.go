@@ -28,6 +28,13 @@ type Port interface {
 	Close() error
 }
 
+// Dropper is implemented by ports that know how many packets were lost between
+// the network and Receive. It may be called by the goroutine that receives.
+type Dropper interface {
+	// Dropped returns the count since the port was opened.
+	Dropped() uint64
+}
+
 // Outgoing is a datagram to be sent.
 type Outgoing struct {
 	Data  []byte    // from the IP header on

@@ -91,7 +91,7 @@ func (p *Probe) Answered() bool { return p.Verdict == Matched }
 
 // Counts says how many probes were sent and what became of the captured
 // candidates; see [Verdict]. All but Sent together are the candidates that
-// claimed to answer this measurement.
+// claimed one of its identifiers, stragglers of earlier measurements included.
 type Counts struct {
 	Sent       int `json:"sent"` // probes that left the source
 	Matched    int `json:"matched"`

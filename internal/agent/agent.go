@@ -52,6 +52,7 @@ func New(cfg Config) *Agent {
 // until ctx ends, the port fails or a controller turns the agent away. It
 // closes the port and returns when all its goroutines are gone.
 func (a *Agent) Run(ctx context.Context, t transport.Transport) error {
+	parent := ctx
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var wg sync.WaitGroup
@@ -61,12 +62,12 @@ func (a *Agent) Run(ctx context.Context, t transport.Transport) error {
 		}
 	})
 	err := a.serve(ctx, t)
-	if cause := context.Cause(ctx); cause != nil && ctx.Err() != nil {
+	if cause := context.Cause(ctx); cause != nil {
 		err = cause
 	}
 	a.cfg.Port.Close()
 	wg.Wait()
-	if errors.Is(err, context.Canceled) {
+	if parent.Err() != nil {
 		return nil
 	}
 	return err
@@ -119,7 +120,11 @@ func (a *Agent) connect(ctx context.Context, t transport.Transport) error {
 	ctx, cancel := context.WithCancel(ctx)
 	s := newSender(a.cfg, conn)
 	var wg sync.WaitGroup
-	wg.Go(func() { s.run(ctx) })
+	wg.Go(func() {
+		// Orders that nobody takes any longer must not hold up receive.
+		defer cancel()
+		s.run(ctx)
+	})
 	wg.Go(func() { a.out.run(ctx, conn) })
 	err = s.receive(ctx)
 	cancel()
@@ -165,6 +170,7 @@ func (a *Agent) greet(ctx context.Context, conn transport.Conn) (*transport.Welc
 func (a *Agent) capture() error {
 	in := make([]probe.Incoming, batch)
 	found := make([]probe.Answer, 0, batch)
+	var dropped uint64
 	for {
 		n, err := a.cfg.Port.Receive(in)
 		if err != nil {
@@ -179,7 +185,13 @@ func (a *Agent) capture() error {
 				found = found[:len(found)-1]
 			}
 		}
-		a.out.add(found)
+		var lost uint64
+		if d, ok := a.cfg.Port.(probe.Dropper); ok && n == len(in) {
+			// Only where batches are full can a queue have run over.
+			now := d.Dropped()
+			lost, dropped = now-dropped, now
+		}
+		a.out.add(found, lost)
 	}
 }
 

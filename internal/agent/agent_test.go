@@ -271,3 +271,37 @@ func TestEndsWhenRefusedOrItsPortFails(t *testing.T) {
 		require.True(t, errors.Is(<-done, net.ErrClosed))
 	})
 }
+
+// slowPort takes a second to send.
+type slowPort struct{ *testPort }
+
+func (p slowPort) Send(ds []probe.Outgoing) error {
+	time.Sleep(time.Second) // virtual
+	for i := range ds {
+		ds[i].Time = time.Now()
+	}
+	return nil
+}
+
+func TestComesBackAfterLosingAFullQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		a := agent.New(agent.Config{ID: "a", Clock: "c", Instance: 7, Port: slowPort{newTestPort()}, Probers: []probe.Prober{udp.Prober{}}, Logger: slog.New(slog.DiscardHandler)})
+		tr := inproc.New()
+		done := make(chan error)
+		go func() { done <- a.Run(ctx, tr) }()
+		conn := welcome(ctx, t, tr)
+		require.NoError(t, conn.Send(ctx, &transport.Job{Session: 1, Prober: "udp", Dst: dst, DstPort: 33434}))
+		ask := &transport.Ask{Session: 1}
+		for i := range 2000 {
+			ask.Probes = append(ask.Probes, transport.Ticket{ID: uint16(i + 1), TTL: 1})
+		}
+		require.NoError(t, conn.Send(ctx, ask))
+		synctest.Wait()
+		require.NoError(t, conn.Close())
+		welcome(ctx, t, tr)
+		stop()
+		require.NoError(t, <-done)
+		require.NoError(t, tr.Close())
+	})
+}

@@ -33,13 +33,15 @@ func (o *outbox) shut() {
 	o.up, o.pending, o.dropped = false, nil, 0
 }
 
-// add queues the candidates that the controller at the other end may own.
-func (o *outbox) add(found []probe.Answer) {
+// add queues the candidates that the controller at the other end may own, and
+// counts packets that were lost before.
+func (o *outbox) add(found []probe.Answer, lost uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !o.up {
 		return
 	}
+	o.dropped += lost
 	for i := range found {
 		switch {
 		case !o.ours(&found[i]):
@@ -49,7 +51,7 @@ func (o *outbox) add(found []probe.Answer) {
 			o.dropped++
 		}
 	}
-	if len(o.pending) > 0 {
+	if len(o.pending) > 0 || o.dropped > 0 {
 		select {
 		case o.wake <- struct{}{}:
 		default:
@@ -79,11 +81,12 @@ func (o *outbox) run(ctx context.Context, conn transport.Conn) {
 		m := &transport.Answers{Answers: o.pending, Dropped: o.dropped}
 		o.pending, o.dropped = nil, 0
 		o.mu.Unlock()
-		for len(m.Answers) > 0 {
+		for len(m.Answers) > 0 || m.Dropped > 0 {
 			part := *m
 			part.Answers = m.Answers[:min(len(m.Answers), 256)]
 			m.Answers, m.Dropped = m.Answers[len(part.Answers):], 0
 			if conn.Send(ctx, &part) != nil {
+				conn.Close()
 				return
 			}
 		}

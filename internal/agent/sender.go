@@ -20,6 +20,7 @@ type sender struct {
 	queue chan order
 	jobs  map[uint64]*job // touched by receive only
 	paced sync.WaitGroup
+	probe probe.Probe // the one being built, by run only
 }
 
 // job is one measurement's share of this agent.
@@ -30,6 +31,15 @@ type job struct {
 	cancelled atomic.Bool
 	stop      context.CancelFunc
 	tickets   chan transport.Ticket // nil unless paced
+}
+
+// fill sets p to the probe of a ticket.
+func (j *job) fill(p *probe.Probe, t transport.Ticket) {
+	*p = probe.Probe{
+		ID: t.ID, Key: j.Key, Src: j.src, Dst: j.Dst, DstPort: j.DstPort,
+		Flow: t.Flow, Mode: j.Mode, TTL: t.TTL, TOS: j.TOS,
+		DontFragment: j.DontFragment, Size: j.Size,
+	}
 }
 
 // order is one probe to be sent.
@@ -89,6 +99,11 @@ func (s *sender) start(ctx context.Context, m *transport.Job) *fault.Error {
 	var err error
 	if j.src, err = s.cfg.Port.Source(m.Dst); err != nil {
 		return fault.New(fault.BadRequest, err, "agent %q cannot send to %s: %v", s.cfg.ID, m.Dst, err)
+	}
+	var sample probe.Probe
+	j.fill(&sample, transport.Ticket{ID: 1, TTL: 1})
+	if _, err := j.prober.Build(nil, &sample); err != nil {
+		return fault.New(fault.BadRequest, err, "%v", err)
 	}
 	s.cancel(m.Session)
 	ctx, j.stop = context.WithCancel(ctx)
@@ -195,11 +210,8 @@ func (s *sender) send(ctx context.Context, orders []order, out []probe.Outgoing,
 	sent := out[:0]
 	for i, o := range orders {
 		j := o.job
-		b, err := j.prober.Build(bufs[i][:0], &probe.Probe{
-			ID: o.ticket.ID, Key: j.Key, Src: j.src, Dst: j.Dst, DstPort: j.DstPort,
-			Flow: o.ticket.Flow, Mode: j.Mode, TTL: o.ticket.TTL, TOS: j.TOS,
-			DontFragment: j.DontFragment, Size: j.Size,
-		})
+		j.fill(&s.probe, o.ticket)
+		b, err := j.prober.Build(bufs[i][:0], &s.probe)
 		if errs[i] = err; err == nil {
 			bufs[i] = b
 			sent = append(sent, probe.Outgoing{Data: b})

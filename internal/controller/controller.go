@@ -9,9 +9,11 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode"
 
 	"bitbucket.org/uwpatio/voltadomar/alloc"
 	"bitbucket.org/uwpatio/voltadomar/internal/command"
@@ -72,6 +74,7 @@ func New(cfg Config) *Controller {
 // fails, ends what is running, and returns when its goroutines are gone. It
 // can be called once.
 func (c *Controller) Run(ctx context.Context, ts ...transport.Transport) error {
+	parent := ctx
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	c.mu.Lock()
@@ -105,10 +108,10 @@ func (c *Controller) Run(ctx context.Context, ts ...transport.Transport) error {
 	c.mu.Unlock()
 	wg.Wait()
 	c.names.close()
-	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
-		return err
+	if parent.Err() != nil {
+		return nil
 	}
-	return nil
+	return context.Cause(ctx)
 }
 
 // serve runs one agent's connection.
@@ -149,6 +152,10 @@ func (c *Controller) admit(ctx context.Context, conn transport.Conn) (*agent, er
 	}
 	if err := command.CheckAgent(hello.Agent); err != nil {
 		return refuse(fault.BadRequest, fault.ErrUsage, "%v", err)
+	}
+	hello.Clock = clean(hello.Clock)
+	for i, p := range hello.Probers {
+		hello.Probers[i] = clean(p)
 	}
 	a := &agent{Hello: *hello, conn: conn, gone: make(chan struct{})}
 	c.mu.Lock()
@@ -204,7 +211,7 @@ func (c *Controller) dispatch(a *agent, m transport.Message) {
 		if m.Dropped > 0 {
 			c.mu.Lock()
 			for s := range c.sessions {
-				s.note("agent %s dropped %d candidates: its queue to the controller was full", a.Agent, m.Dropped)
+				s.note("agent %s lost %d captured packets: its kernel's queue or that to the controller was full", a.Agent, m.Dropped)
 			}
 			c.mu.Unlock()
 		}
@@ -214,7 +221,11 @@ func (c *Controller) dispatch(a *agent, m transport.Message) {
 		}
 	case *transport.Failed:
 		if s := c.index.session(m.Session); s != nil && s.source == a {
-			s.end(fault.New(m.Code, fault.ErrRefused, "%s", m.Reason))
+			code := m.Code
+			if code < 400 || code > 599 {
+				code = fault.Internal
+			}
+			s.end(fault.New(code, fault.ErrRefused, "%s", clean(m.Reason)))
 		}
 	}
 }
@@ -243,6 +254,22 @@ func (c *Controller) answered(a *agent, ans *probe.Answer, now time.Time) {
 		return
 	}
 	c.index.foreign[ans.ID].Add(1)
+}
+
+// clean makes an agent's words fit for a user's terminal.
+func clean(s string) string {
+	const most = 200
+	s = strings.ToValidUTF8(s, "?")
+	s = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + "..."
+	}
+	return s
 }
 
 // Agents returns the ids of the connected agents, sorted.

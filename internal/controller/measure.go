@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -73,9 +74,7 @@ func (c *Controller) Measure(ctx context.Context, spec Spec, each func(result.Ev
 	defer c.unregister(s)
 	defer func() {
 		// The agent forgets the job even when the caller has gone.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		_ = a.conn.Send(ctx, &transport.Cancel{Session: s.number})
+		_ = a.order(context.WithoutCancel(ctx), &transport.Cancel{Session: s.number}, cancelWait)
 	}()
 	err = s.run(ctx, each)
 	return s.trace(c.index.foreignTo(block)), err
@@ -88,8 +87,13 @@ func (c *Controller) acquire(ctx context.Context, spec Spec, dst netip.Addr) (al
 	}
 	block, err := c.cfg.Allocator.Acquire(ctx, dst, n)
 	switch {
+	case err == nil && (block.N < n || block.First == 0 || int(block.First)+block.N > 1<<16):
+		c.cfg.Allocator.Release(block)
+		return block, fault.New(fault.Internal, nil, "the allocator gave identifiers %d to %d when asked for %d from 1 to 65535", block.First, int(block.First)+block.N-1, n)
 	case err == nil:
 		return block, nil
+	case ctx.Err() != nil:
+		return block, cancelled(ctx)
 	case errors.Is(err, alloc.ErrExhausted):
 		return block, fault.New(fault.TooManyRequests, err, "too many measurements of %s at once: %v", dst, err)
 	case errors.Is(err, alloc.ErrTooMany):
@@ -158,7 +162,10 @@ func (s *session) trace(foreign uint32) *result.Trace {
 		FirstTTL: s.spec.FirstTTL, MaxTTL: s.spec.MaxTTL, Queries: s.spec.Queries,
 		TOS: s.spec.TOS, Size: s.spec.Size, Numeric: s.spec.Numeric,
 		Started: s.began.Round(0), Ended: time.Now().Round(0),
-		Reached: s.reached, Counts: s.counts, Clocks: s.clocks, Notes: s.notes,
+		Reached: s.reached, Counts: s.counts, Clocks: maps.Clone(s.clocks), Notes: slices.Clone(s.notes),
+	}
+	if s.unreported > 0 {
+		t.Notes = append(t.Notes, fmt.Sprintf("agent %s did not report sending %d probes", s.source.Agent, s.unreported))
 	}
 	if s.fault != nil {
 		t.Partial = s.fault.Reason

@@ -20,6 +20,7 @@ const (
 	resolveWait  = 5 * time.Second // for a target
 	nameWait     = 2 * time.Second // for a hop's name
 	nameAge      = 10 * time.Minute
+	failureAge   = 10 * time.Second
 	nameCache    = 4096
 	nameLookups  = 64 // at once
 	longestNames = 255
@@ -33,15 +34,16 @@ type names struct {
 	stop     context.CancelFunc
 	wg       sync.WaitGroup
 
-	mu    sync.Mutex // guards cache and its order
-	cache map[netip.Addr]*name
-	order []netip.Addr // oldest first
+	mu     sync.Mutex // guards all below
+	closed bool
+	cache  map[netip.Addr]*name
+	order  []netip.Addr // oldest first
 }
 
 type name struct {
-	done chan struct{} // closed when text is set
-	text string
-	born time.Time
+	done  chan struct{} // closed when text is set
+	text  string
+	until time.Time // when to look it up again, guarded by names.mu
 }
 
 func newNames(r Resolver) *names {
@@ -51,6 +53,9 @@ func newNames(r Resolver) *names {
 
 // close ends the lookups under way and waits for them.
 func (n *names) close() {
+	n.mu.Lock()
+	n.closed = true
+	n.mu.Unlock()
 	n.stop()
 	n.wg.Wait()
 }
@@ -59,10 +64,14 @@ func (n *names) close() {
 func (n *names) start(addr netip.Addr) *name {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if e := n.cache[addr]; e != nil && time.Since(e.born) < nameAge {
+	if e := n.cache[addr]; e != nil && time.Now().Before(e.until) {
 		return e
 	}
-	e := &name{done: make(chan struct{}), born: time.Now()}
+	e := &name{done: make(chan struct{}), until: time.Now().Add(nameAge)}
+	if n.closed {
+		close(e.done)
+		return e
+	}
 	if n.cache[addr] == nil {
 		n.order = append(n.order, addr)
 	}
@@ -73,6 +82,14 @@ func (n *names) start(addr netip.Addr) *name {
 	}
 	n.wg.Go(func() {
 		defer close(e.done)
+		failed := true
+		defer func() {
+			if failed {
+				n.mu.Lock()
+				defer n.mu.Unlock()
+				e.until = time.Now().Add(failureAge)
+			}
+		}()
 		ctx, cancel := context.WithTimeout(n.ctx, nameWait)
 		defer cancel()
 		select {
@@ -82,6 +99,7 @@ func (n *names) start(addr netip.Addr) *name {
 			return
 		}
 		if found, err := n.resolver.LookupAddr(ctx, addr.String()); err == nil && len(found) > 0 {
+			failed = false
 			e.text = printable(strings.TrimSuffix(found[0], "."))
 		}
 	})
@@ -111,9 +129,12 @@ func (n *names) resolve(ctx context.Context, target string, family int, a *agent
 	if ip, err := netip.ParseAddr(target); err == nil {
 		found = []netip.Addr{ip}
 	} else {
-		ctx, cancel := context.WithTimeout(ctx, resolveWait)
+		within, cancel := context.WithTimeout(ctx, resolveWait)
 		defer cancel()
-		if found, err = n.resolver.LookupNetIP(ctx, "ip", target); err != nil {
+		if found, err = n.resolver.LookupNetIP(within, "ip", target); err != nil {
+			if ctx.Err() != nil {
+				return netip.Addr{}, cancelled(ctx)
+			}
 			return bad("cannot resolve %q: %v", target, err)
 		}
 	}

@@ -52,10 +52,7 @@ func (s *session) step(now time.Time) (tickets []transport.Ticket, until time.Ti
 			continue
 		}
 		retry := s.retryable(slot)
-		deadline := s.deadline(slot)
-		if retry {
-			deadline = deadline.Add(-grace)
-		}
+		deadline := s.deadline(slot, retry)
 		if now.Before(deadline) {
 			undecided = true
 			until = earlier(until, deadline)
@@ -71,6 +68,9 @@ func (s *session) step(now time.Time) (tickets []transport.Ticket, until time.Ti
 		}
 		if g, ok := s.correlator.(result.GaveUper); ok {
 			g.GaveUp(p.rec.ID)
+		}
+		if p.reported.IsZero() {
+			s.unreported++
 		}
 		s.decide(p, gaveUp)
 	}
@@ -95,7 +95,10 @@ func (s *session) retrying() map[int]bool {
 		return nil
 	}
 	flows := map[int]bool{}
-	for _, i := range s.slots[:s.next] {
+	for slot, i := range s.slots[:s.next] {
+		if s.ttl(slot) > s.final {
+			break
+		}
 		if p := &s.probes[i]; p.status == underway && p.tries > 0 {
 			flows[p.rec.Flow] = true
 		}
@@ -142,7 +145,8 @@ func (s *session) retryable(slot int) bool {
 }
 
 // retry asks for a slot again, with an identifier of its own so that the two
-// answers cannot be confused.
+// answers cannot be confused. If the old one is answered after all, restore
+// gives it its slot back.
 func (s *session) retry(slot int, now time.Time) transport.Ticket {
 	old := &s.probes[s.slots[slot]]
 	old.status = replaced
@@ -152,20 +156,39 @@ func (s *session) retry(slot int, now time.Time) transport.Ticket {
 	return t
 }
 
+// restore puts a replaced probe back into its slot unless the one that
+// replaced it was answered first.
+func (s *session) restore(p *tracked) {
+	slot := (p.rec.TTL-s.spec.FirstTTL)*s.spec.Queries + p.rec.Attempt
+	now := &s.probes[s.slots[slot]]
+	if now.status == answered {
+		return
+	}
+	if now.status == underway {
+		s.waiting--
+	}
+	now.status = replaced
+	s.slots[slot] = p.rec.ID - s.block.First
+}
+
 // deadline is when the probe of a slot has waited long enough, by the rule of
 // traceroute(8): at most Wait; Here times what an answer at the same hop took;
 // else Near times what the nearest later one took. All is measured on the
 // controller's clock from asking to hearing, so the way between controller and
 // agents is in it; the longest delay of an agent's report and some grace come on
-// top.
-func (s *session) deadline(slot int) time.Time {
+// top. A SYN that can be asked again needs no grace.
+func (s *session) deadline(slot int, retry bool) time.Time {
 	p := &s.probes[s.slots[slot]]
 	if p.reported.IsZero() {
 		return p.asked.Add(s.spec.Wait)
 	}
 	wait := s.spec.Wait
 	if took := s.likeThis(slot); took > 0 {
-		wait = min(wait, took+s.slack+grace)
+		took += s.slack
+		if !retry {
+			took += grace
+		}
+		wait = min(wait, took)
 	}
 	return p.reported.Add(wait)
 }
@@ -218,7 +241,10 @@ func (s *session) nameHops(ctx context.Context) error {
 	defer s.mu.Unlock()
 	for i := range s.probes {
 		if r := &s.probes[i].rec; r.Addr.IsValid() {
-			r.Name = found[r.Addr].text
+			// Late answers may have come since.
+			if n := found[r.Addr]; n != nil {
+				r.Name = n.text
+			}
 		}
 	}
 	return nil

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"sync"
@@ -15,7 +16,11 @@ import (
 	"bitbucket.org/uwpatio/voltadomar/transport"
 )
 
-const maxNotes = 16
+const (
+	maxNotes   = 16
+	orderWait  = 5 * time.Second // for an agent to take a message
+	cancelWait = time.Second
+)
 
 // session is one running traceroute. Connections feed it through sent,
 // answered, lost and end, which only change its state; run acts on it.
@@ -46,6 +51,7 @@ type session struct {
 	slack      time.Duration // longest time that a report of sending took
 	refused    int
 	left       int // probes that left the source
+	unreported int // probes given up of which the agent never reported the sending
 	sourceAddr netip.Addr
 	fault      *fault.Error
 	counts     result.Counts
@@ -77,7 +83,7 @@ type tracked struct {
 
 // run drives the session to its end.
 func (s *session) run(ctx context.Context, each func(result.Event)) error {
-	if err := s.source.conn.Send(ctx, s.job()); err != nil {
+	if err := s.source.order(ctx, s.job(), orderWait); err != nil {
 		return s.fail(ctx, err)
 	}
 	timer := time.NewTimer(0)
@@ -101,7 +107,7 @@ func (s *session) run(ctx context.Context, each func(result.Event)) error {
 			return s.nameHops(ctx)
 		}
 		if len(tickets) > 0 {
-			if err := s.source.conn.Send(ctx, &transport.Ask{Session: s.number, Probes: tickets}); err != nil {
+			if err := s.source.order(ctx, &transport.Ask{Session: s.number, Probes: tickets}, orderWait); err != nil {
 				return s.fail(ctx, err)
 			}
 		}
@@ -115,16 +121,34 @@ func (s *session) run(ctx context.Context, each func(result.Event)) error {
 	}
 }
 
+// order sends a message to the agent. One that does not take it in time is
+// stuck: its connection is closed, and it may come back.
+func (a *agent) order(ctx context.Context, m transport.Message, wait time.Duration) error {
+	within, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	err := a.conn.Send(within, m)
+	if err != nil && ctx.Err() == nil && within.Err() != nil {
+		a.conn.Close()
+		return fmt.Errorf("it took no order within %v: %w", wait, err)
+	}
+	return err
+}
+
 // fail ends the session because sending to the agent failed or the caller left.
 func (s *session) fail(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		s.end(fault.New(fault.Unavailable, ctx.Err(), "measurement cancelled: %v", context.Cause(ctx)))
+		s.end(cancelled(ctx))
 	} else {
-		s.end(fault.New(fault.Unavailable, errors.Join(fault.ErrAgentLost, err), "agent %q disconnected", s.source.Agent))
+		s.end(fault.New(fault.Unavailable, errors.Join(fault.ErrAgentLost, err), "agent %q lost: %v", s.source.Agent, err))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.fault
+}
+
+// cancelled is the fault of a caller that left.
+func cancelled(ctx context.Context) *fault.Error {
+	return fault.New(fault.Unavailable, ctx.Err(), "measurement cancelled: %v", context.Cause(ctx))
 }
 
 // end stops the session; the first reason stays.
@@ -166,7 +190,7 @@ func (s *session) sent(m *transport.Sent, now time.Time) {
 		p.reported = now
 		s.slack = max(s.slack, now.Sub(p.asked))
 		if p2.Err != "" {
-			p.rec.Error = p2.Err
+			p.rec.Error = clean(p2.Err)
 			s.refused++
 			s.decide(p, refused)
 			continue
@@ -214,7 +238,12 @@ func (s *session) answered(a *agent, ans *probe.Answer, id uint16, now time.Time
 	p.fill(ans, a, s.source, v)
 	s.roundTrip(p)
 	if v == result.Late {
+		s.decided = append(s.decided, p.rec)
+		s.poke()
 		return
+	}
+	if p.status == replaced {
+		s.restore(p)
 	}
 	p.took = now.Sub(p.asked)
 	s.decide(p, answered)
