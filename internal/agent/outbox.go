@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"bitbucket.org/uwpatio/voltadomar/probe"
@@ -20,11 +21,13 @@ type outbox struct {
 	dropped    uint64
 }
 
-// open keeps candidates from now on whose ID lies in [start, end).
+// open keeps candidates whose ID lies in [start, end), from now on or from an
+// earlier open.
 func (o *outbox) open(start, end uint32) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.up, o.start, o.end = true, start, end
+	o.pending = slices.DeleteFunc(o.pending, func(a probe.Answer) bool { return !o.ours(&a) })
 }
 
 func (o *outbox) shut() {
