@@ -130,7 +130,7 @@ func (c *Controller) serve(ctx context.Context, conn transport.Conn) {
 		}
 	}
 	conn.Close()
-	c.dismiss(a)
+	c.dismiss(ctx, a)
 	c.cfg.Logger.Info("agent disconnected", "agent", a.Agent, "error", err)
 }
 
@@ -184,8 +184,9 @@ func (c *Controller) admit(ctx context.Context, conn transport.Conn) (*agent, er
 	return a, nil
 }
 
-// dismiss forgets an agent and tells the sessions.
-func (c *Controller) dismiss(a *agent) {
+// dismiss forgets an agent and tells the sessions, unless ctx ended: then the
+// controller let go of the agent, and Run tells them.
+func (c *Controller) dismiss(ctx context.Context, a *agent) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.agents[a.Agent] == a {
@@ -194,6 +195,9 @@ func (c *Controller) dismiss(a *agent) {
 	close(a.gone)
 	close(c.changed)
 	c.changed = make(chan struct{})
+	if ctx.Err() != nil {
+		return
+	}
 	for s := range c.sessions {
 		s.lost(a)
 	}
