@@ -119,16 +119,15 @@ func bySignal(t *testing.T, f func(t *testing.T, end os.Signal)) {
 	}
 }
 
-// silence is a destination on loopback that swallows what it gets, so that a
-// trace to it lasts as long as its -w says. Probed is called with options for
-// the trace, starts it, and has returned by the time silence waits for the
-// first probe.
-func silence(t *testing.T, probed func(target string, options ...string)) {
+// silence calls trace with a target on loopback that swallows what it gets, and
+// options that make a trace to it last a minute. It returns as soon as the
+// first probe of the trace has come in.
+func silence(t *testing.T, trace func(target string, options ...string)) {
 	t.Helper()
 	sink, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = sink.Close() })
-	probed("127.0.0.1", "-n", "-m", "1", "-w", "60", "-p", fmt.Sprint(sink.LocalAddr().(*net.UDPAddr).Port))
+	trace("127.0.0.1", "-n", "-m", "1", "-w", "60", "-p", fmt.Sprint(sink.LocalAddr().(*net.UDPAddr).Port))
 	require.NoError(t, sink.SetReadDeadline(time.Now().Add(patience)))
 	_, err = sink.Read(make([]byte, 1500))
 	require.NoError(t, err, "no probe came")

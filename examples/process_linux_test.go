@@ -73,6 +73,8 @@ func start(t *testing.T, host *netlab.Host, program string, args ...string) *pro
 	require.NoError(t, err)
 	p := &process{t: t, cmd: exec.Command(filepath.Join(dir, program), args...), done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
+	// The race detector otherwise adds a second to the end of every program.
+	p.cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
 	// Even a test that panics leaves nothing behind. The signal comes when the
 	// thread that started the process ends, so that thread waits for it.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
