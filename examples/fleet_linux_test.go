@@ -155,14 +155,12 @@ func TestSignalToController(t *testing.T) {
 		})
 	})
 	t.Run("peer that says nothing", func(t *testing.T) {
-		bySignal(t, func(t *testing.T, end os.Signal) {
-			controller, addr := startController(t, nil, "--port", "0")
-			c, err := net.Dial("tcp", addr)
-			require.NoError(t, err)
-			defer c.Close()
-			controller.signal(end)
-			require.Zero(t, controller.wait(promptly))
-		})
+		controller, addr := startController(t, nil, "--port", "0")
+		c, err := net.Dial("tcp", addr)
+		require.NoError(t, err)
+		defer c.Close()
+		controller.signal(syscall.SIGTERM)
+		require.Zero(t, controller.wait(promptly))
 	})
 	t.Run("measuring", func(t *testing.T) {
 		bySignal(t, func(t *testing.T, end os.Signal) {
@@ -177,17 +175,15 @@ func TestSignalToController(t *testing.T) {
 	})
 	for _, frozen := range []string{"agent", "client", "both"} {
 		t.Run("frozen "+frozen, func(t *testing.T) {
-			bySignal(t, func(t *testing.T, end os.Signal) {
-				controller, agent, client, _ := measuring(t)
-				if frozen != "client" {
-					agent.freeze()
-				}
-				if frozen != "agent" {
-					client.freeze()
-				}
-				controller.signal(end)
-				require.Zero(t, controller.wait(promptly))
-			})
+			controller, agent, client, _ := measuring(t)
+			if frozen != "client" {
+				agent.freeze()
+			}
+			if frozen != "agent" {
+				client.freeze()
+			}
+			controller.signal(syscall.SIGTERM)
+			require.Zero(t, controller.wait(promptly))
 		})
 	}
 }
@@ -218,12 +214,10 @@ func TestSignalToAgent(t *testing.T) {
 		})
 	})
 	t.Run("frozen controller", func(t *testing.T) {
-		bySignal(t, func(t *testing.T, end os.Signal) {
-			controller, agent, _, _ := measuring(t)
-			controller.freeze()
-			agent.signal(end)
-			require.Zero(t, agent.wait(promptly))
-		})
+		controller, agent, _, _ := measuring(t)
+		controller.freeze()
+		agent.signal(syscall.SIGTERM)
+		require.Zero(t, agent.wait(promptly))
 	})
 }
 
@@ -239,12 +233,10 @@ func TestSignalToClient(t *testing.T) {
 		})
 	})
 	t.Run("frozen controller", func(t *testing.T) {
-		bySignal(t, func(t *testing.T, end os.Signal) {
-			controller, _, client, _ := measuring(t)
-			controller.freeze()
-			client.signal(end)
-			require.Equal(t, 1, client.wait(promptly))
-		})
+		controller, _, client, _ := measuring(t)
+		controller.freeze()
+		client.signal(syscall.SIGTERM)
+		require.Equal(t, 1, client.wait(promptly))
 	})
 }
 
