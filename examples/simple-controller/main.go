@@ -108,7 +108,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		if *insecure || tlsConfig != nil {
 			host = ""
 		}
-		addr = net.JoinHostPort(host, strconv.Itoa(int(*port)))
+		addr = net.JoinHostPort(host, strconv.Itoa(*port))
 	}
 	cfg.Logger = slog.New(slog.NewTextHandler(stderr, nil))
 	ctrl, err := volta.NewController(cfg)
