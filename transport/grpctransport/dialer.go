@@ -172,7 +172,7 @@ func (d *Dialer) Dial(ctx context.Context) (transport.Conn, error) {
 		case ctx.Err() != nil:
 			return nil, fmt.Errorf("dial controller %s: %w", d.cfg.Addr, ctx.Err())
 		}
-		return nil, fmt.Errorf("dial controller %s: %s", d.cfg.Addr, status.Convert(err).Message())
+		return nil, fmt.Errorf("dial controller %s: %s", d.cfg.Addr, reason(status.Convert(err)))
 	}
 	go c.writes()
 	go c.reads()

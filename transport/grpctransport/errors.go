@@ -86,8 +86,19 @@ func (c *Client) decodeError(ctx context.Context, err error) error {
 	}
 	for code, from := range statuses {
 		if from == st.Code() {
-			return &Error{Code: code, Message: fmt.Sprintf("controller %s: %s", c.cfg.Addr, st.Message()), Err: err}
+			return &Error{Code: code, Message: fmt.Sprintf("controller %s: %s", c.cfg.Addr, reason(st)), Err: err}
 		}
 	}
-	return &Error{Code: http.StatusInternalServerError, Message: fmt.Sprintf("controller %s: %s", c.cfg.Addr, st.Message()), Err: err}
+	return &Error{Code: http.StatusInternalServerError, Message: fmt.Sprintf("controller %s: %s", c.cfg.Addr, reason(st)), Err: err}
+}
+
+// reason is what a gRPC status says, without gRPC's own words around the
+// reason that a connection could not be made.
+func reason(st *status.Status) string {
+	m := st.Message()
+	if inner, ok := strings.CutPrefix(m, `connection error: desc = "transport: `); ok {
+		m = strings.TrimSuffix(inner, `"`)
+		m = strings.TrimPrefix(m, "Error while dialing: ")
+	}
+	return m
 }
