@@ -47,7 +47,7 @@ func TestTwoSites(t *testing.T) {
 			lab, f := twoSites(t, overGRPC)
 			lab.Target.ListenTCP(netip.AddrPortFrom(netip.IPv6Unspecified(), 80))
 			for _, options := range []string{
-				"", "-I", "-T -p 80", "-T -p 81", "-U", "--flows 3", "--flows 3 -I", "--flows 3 -T -p 81", "--classic", "-q 10 -N 32 -T",
+				"", "-I", "-T -p 80", "-T -p 81", "-U", "--flows 3", "--flows 3 -I", "--flows 3 -T -p 81", "--classic", "-q 10 -N 32 -T", "-N 1", "-z 0.005",
 			} {
 				for target, hops := range map[netip.Addr][5]netip.Addr{lab.Target4: lab.Hops4, lab.Target6: lab.Hops6} {
 					t.Run(fmt.Sprintf("%s %v", options, target), func(t *testing.T) {
