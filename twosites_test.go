@@ -244,6 +244,23 @@ func TestSilence(t *testing.T) {
 	})
 }
 
+// TestUnreachable has R4 refuse what goes to the target.
+func TestUnreachable(t *testing.T) {
+	lab, f := twoSites(t, false)
+	for target, hops := range map[netip.Addr][5]netip.Addr{lab.Target4: lab.Hops4, lab.Target6: lab.Hops6} {
+		lab.R4.Unreachable(netip.PrefixFrom(target, target.BitLen()))
+		trace := f.measure(t, "volta a "+target.String())
+		require.False(t, trace.Reached, trace.Text())
+		require.Len(t, trace.Hops, 4, trace.Text())
+		for _, p := range trace.Hops[3].Probes {
+			require.Equal(t, hops[3], p.Addr)
+			require.Equal(t, "unreachable", p.Kind)
+		}
+		// Linux says "host unreachable" in IPv4 and "no route" in IPv6.
+		require.Contains(t, trace.Text(), map[bool]string{true: " !H", false: " !N"}[target.Is4()])
+	}
+}
+
 // TestNoise floods both sites with what is not for them.
 func TestNoise(t *testing.T) {
 	lab, f := twoSites(t, true)

@@ -284,6 +284,38 @@ func (p slowPort) Send(ds []probe.Outgoing) error {
 	return nil
 }
 
+func TestCancelDropsWhatIsQueued(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		a := agent.New(agent.Config{ID: "a", Clock: "c", Instance: 7, Port: slowPort{newTestPort()}, Probers: []probe.Prober{udp.Prober{}}, Logger: slog.New(slog.DiscardHandler)})
+		tr := inproc.New()
+		done := make(chan error)
+		go func() { done <- a.Run(ctx, tr) }()
+		conn := welcome(ctx, t, tr)
+		require.NoError(t, conn.Send(ctx, &transport.Job{Session: 1, Prober: "udp", Dst: dst, DstPort: 33434}))
+		ask := &transport.Ask{Session: 1}
+		for i := range 1000 {
+			ask.Probes = append(ask.Probes, transport.Ticket{ID: uint16(i + 1), TTL: 1})
+		}
+		require.NoError(t, conn.Send(ctx, ask))
+		require.NoError(t, conn.Send(ctx, &transport.Cancel{Session: 1}))
+		sent := 0
+		wait, enough := context.WithTimeout(ctx, time.Minute)
+		defer enough()
+		for {
+			m, err := conn.Receive(wait)
+			if err != nil {
+				break
+			}
+			sent += len(m.(*transport.Sent).Probes)
+		}
+		require.LessOrEqual(t, sent, 64, "no more than the batch under way")
+		stop()
+		require.NoError(t, <-done)
+		require.NoError(t, tr.Close())
+	})
+}
+
 func TestComesBackAfterLosingAFullQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())

@@ -248,6 +248,60 @@ func TestWaitsAdaptively(t *testing.T) {
 	}
 }
 
+func TestUnreachableFromARouterIsNotTheDestination(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, c, tr := start(t)
+		path := clearPath()[:3]
+		path[2].kind, path[2].code = probe.Unreachable, 1
+		join(ctx, t, tr, "a", path)
+		synctest.Wait()
+		trace, err := c.Measure(ctx, spec(), nil)
+		require.NoError(t, err)
+		require.Len(t, trace.Hops, 3, "but it leads no further")
+		require.False(t, trace.Reached)
+		require.Contains(t, trace.Text(), "!H")
+	})
+}
+
+func TestWaitsByTheSameHop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, c, tr := start(t)
+		path := clearPath()[1:2]
+		path[0].kind, path[0].code = probe.Unreachable, 3
+		n := 0
+		join(ctx, t, tr, "a", path).twist = func(a *probe.Answer) []probe.Answer {
+			if n++; n == 2 {
+				return nil // the second of three is lost
+			}
+			return []probe.Answer{*a}
+		}
+		synctest.Wait()
+		s := spec()
+		s.Near = 0
+		began := time.Now()
+		trace, err := c.Measure(ctx, s, nil)
+		require.NoError(t, err)
+		require.Equal(t, (3*21+50)*time.Millisecond, time.Since(began), "3 x 21 ms and the grace")
+		require.False(t, trace.Hops[0].Probes[1].Answered())
+	})
+}
+
+func TestKeepsToItsWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, c, tr := start(t)
+		a := join(ctx, t, tr, "a", clearPath())
+		synctest.Wait()
+		s := spec()
+		s.Window = 4
+		go func() { _, _ = c.Measure(ctx, s, nil) }()
+		synctest.Wait()
+		require.Equal(t, 4, a.count())
+		time.Sleep(10 * time.Millisecond) // virtual: hop 1 answers all its three
+		synctest.Wait()
+		require.Equal(t, 7, a.count())
+	})
+}
+
 func TestVerdicts(t *testing.T) {
 	tell := func(change func(a *probe.Answer)) func(*probe.Answer) []probe.Answer {
 		return func(a *probe.Answer) []probe.Answer {
@@ -269,6 +323,11 @@ func TestVerdicts(t *testing.T) {
 		{"never asked", tell(func(a *probe.Answer) { a.ID = 10095 }), result.Counts{Matched: 12, Foreign: 12}},
 		{"swapped identification", func(a *probe.Answer) []probe.Answer {
 			a.ID, a.Swappable, a.TagBits = a.ID<<8|a.ID>>8, true, 16
+			a.Tag = uint64(probe.Tag16(a.Tag))
+			return []probe.Answer{*a}
+		}, result.Counts{Matched: 12}},
+		{"identification one too high", func(a *probe.Answer) []probe.Answer {
+			a.ID, a.Swappable, a.TagBits = a.ID+1, true, 16
 			a.Tag = uint64(probe.Tag16(a.Tag))
 			return []probe.Answer{*a}
 		}, result.Counts{Matched: 12}},

@@ -189,6 +189,55 @@ func TestStuckAgentHoldsNobodyForLong(t *testing.T) {
 	})
 }
 
+func TestOnlyTheSourceReportsAndOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, c, tr := start(t)
+		path := clearPath()
+		path[1].silent = true
+		join(ctx, t, tr, "a", path)
+		b := join(ctx, t, tr, "b", nil)
+		synctest.Wait()
+		time.AfterFunc(time.Millisecond, func() {
+			for id := range uint16(12) {
+				_ = b.conn.Send(ctx, &transport.Sent{Session: 1, Probes: []transport.SentProbe{{ID: 10000 + id, Err: "made up"}}})
+				_ = b.conn.Send(ctx, &transport.Failed{Session: 1, Code: 400, Reason: "made up"})
+			}
+		})
+		trace, err := c.Measure(ctx, spec(), nil)
+		require.NoError(t, err)
+		require.True(t, trace.Reached)
+		for _, h := range trace.Hops {
+			require.Empty(t, h.Probes[0].Error)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		ctx, c, tr := start(t)
+		conn := dial(ctx, t, tr)
+		go func() {
+			for {
+				m, err := conn.Receive(ctx)
+				if err != nil {
+					return
+				}
+				ask, ok := m.(*transport.Ask)
+				if !ok {
+					continue
+				}
+				for _, k := range ask.Probes {
+					for range 2 {
+						_ = conn.Send(ctx, &transport.Sent{Session: ask.Session, Source: source4, Probes: []transport.SentProbe{{ID: k.ID, Time: time.Now()}, {ID: 9}}})
+					}
+				}
+			}
+		}()
+		s := spec()
+		s.MaxTTL = 2
+		trace, err := c.Measure(ctx, s, nil)
+		require.NoError(t, err)
+		require.Equal(t, 6, trace.Counts.Sent)
+	})
+}
+
 func TestUnreportedProbesAreNoted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, c, tr := start(t)
