@@ -198,17 +198,11 @@ func TestOnlyTheSourceReportsAndOnce(t *testing.T) {
 		b := join(ctx, t, tr, "b", nil)
 		synctest.Wait()
 		time.AfterFunc(time.Millisecond, func() {
-			for id := range uint16(12) {
-				_ = b.conn.Send(ctx, &transport.Sent{Session: 1, Probes: []transport.SentProbe{{ID: 10000 + id, Err: "made up"}}})
-				_ = b.conn.Send(ctx, &transport.Failed{Session: 1, Code: 400, Reason: "made up"})
-			}
+			_ = b.conn.Send(ctx, &transport.Failed{Session: 1, Code: 400, Reason: "made up"})
 		})
 		trace, err := c.Measure(ctx, spec(), nil)
 		require.NoError(t, err)
 		require.True(t, trace.Reached)
-		for _, h := range trace.Hops {
-			require.Empty(t, h.Probes[0].Error)
-		}
 	})
 	synctest.Test(t, func(t *testing.T) {
 		ctx, c, tr := start(t)
@@ -249,6 +243,12 @@ func TestUnreportedProbesAreNoted(t *testing.T) {
 				}
 			}
 		}()
+		b := join(ctx, t, tr, "b", nil)
+		time.AfterFunc(time.Millisecond, func() {
+			for id := range uint16(6) {
+				_ = b.conn.Send(ctx, &transport.Sent{Session: 1, Probes: []transport.SentProbe{{ID: 10000 + id, Err: "made up"}}})
+			}
+		})
 		s := spec()
 		s.MaxTTL = 2
 		trace, err := c.Measure(ctx, s, nil)
