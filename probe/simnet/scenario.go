@@ -158,8 +158,9 @@ type Link struct {
 	// Prefixes number the link, if Draw is of a single one: its first end
 	// takes the first address after the prefix's own, its second end the
 	// next. Default: 198.18.N.0/24 and 2001:db8:N::/64 for the N-th link from
-	// 0, but /31 and /127 each in a network of more than 512 links, and none
-	// for a router that has addresses of its own.
+	// 0 (198.19.0.0/24 after 198.18.255.0/24), but pairs of consecutive
+	// addresses in a network of more than 512 links, and none at all for the
+	// link of a router that has addresses of its own.
 	Prefixes   []netip.Prefix `yaml:"prefixes"`
 	Properties `yaml:",inline"`
 	// Back is for the other direction; default the same.

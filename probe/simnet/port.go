@@ -1,0 +1,228 @@
+package simnet
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"bitbucket.org/uwpatio/voltadomar/probe"
+)
+
+// maxQueue is how many packets wait for Receive before others are dropped.
+const maxQueue = 1 << 14
+
+// port is a site's door for an agent in this process.
+type port struct {
+	n  *Network
+	nd *node
+
+	ready chan struct{}
+	ended chan struct{}
+	once  sync.Once
+
+	// Guarded by the network's mutex.
+	queue   []arrival
+	lent    []*flight // what the last Receive returned
+	dropped uint64
+}
+
+type arrival struct {
+	f  *flight
+	at int64
+}
+
+var _ probe.Dropper = (*port)(nil)
+
+// Port opens a site's door for an agent. All that arrives at the site's
+// addresses is captured, besides being answered as a host does, and both times
+// are the network's own, to the nanosecond: [probe.KernelStamp].
+//
+// A datagram must be whole, with a valid header, and no longer than the MTU of
+// the site's link. The error of Port is [ErrUnknown], [ErrTaken] while another
+// door is open, or [net.ErrClosed]. Closing the port frees the site.
+func (n *Network) Port(site string) (probe.Port, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	nd, err := n.site(site)
+	if err != nil {
+		return nil, err
+	}
+	p := &port{n: n, nd: nd, ready: make(chan struct{}, 1), ended: make(chan struct{})}
+	nd.door = p
+	return p, nil
+}
+
+var errDown = errors.New("network is down")
+
+func (p *port) Send(ds []probe.Outgoing) error {
+	n := p.n
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for i := range ds {
+		if p.nd.door != door(p) || n.closed {
+			return net.ErrClosed
+		}
+		d := &ds[i]
+		d.Err = p.check(d.Data)
+		now := n.now()
+		if d.Err == nil {
+			d.Err = n.send(p.nd, d.Data, now)
+		}
+		d.Time, d.Stamp = n.date(now), probe.KernelStamp
+	}
+	n.nudge()
+	return nil
+}
+
+// check refuses what a kernel would.
+func (p *port) check(datagram []byte) error {
+	up := p.nd.uplink()
+	if up == own {
+		return errDown
+	}
+	if mtu := p.nd.ifaces[up].out.MTU; len(datagram) > mtu {
+		return fmt.Errorf("message too long: %d bytes over a link with an MTU of %d", len(datagram), mtu)
+	}
+	return nil
+}
+
+func (p *port) Receive(ds []probe.Incoming) (int, error) {
+	for {
+		got, err := p.collect(ds)
+		if got > 0 || err != nil {
+			return got, err
+		}
+		select {
+		case <-p.ready:
+		case <-p.ended:
+		}
+	}
+}
+
+func (p *port) collect(ds []probe.Incoming) (int, error) {
+	n := p.n
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, f := range p.lent {
+		n.give(f)
+	}
+	p.lent = p.lent[:0]
+	if p.nd.door != door(p) || n.closed {
+		return 0, net.ErrClosed
+	}
+	k := min(len(ds), len(p.queue))
+	for i, a := range p.queue[:k] {
+		ds[i] = probe.Incoming{Data: a.f.data, Time: n.date(a.at), Stamp: probe.KernelStamp}
+		p.lent = append(p.lent, a.f)
+	}
+	p.queue = append(p.queue[:0], p.queue[k:]...)
+	return k, nil
+}
+
+// deliver takes an arrival. The mutex is held.
+func (p *port) deliver(f *flight) {
+	if len(p.queue) >= maxQueue {
+		p.dropped++
+		return
+	}
+	c := p.n.take(len(f.data))
+	if c == nil {
+		p.dropped++
+		return
+	}
+	copy(c.data, f.data)
+	p.queue = append(p.queue, arrival{c, p.n.current})
+	select {
+	case p.ready <- struct{}{}:
+	default:
+	}
+}
+
+func (p *port) Dropped() uint64 {
+	p.n.mu.Lock()
+	defer p.n.mu.Unlock()
+	return p.dropped
+}
+
+func (p *port) Source(dst netip.Addr) (netip.Addr, error) {
+	if a := p.nd.own[family(dst.Unmap())]; a.IsValid() {
+		return a, nil
+	}
+	return netip.Addr{}, fmt.Errorf("%w: site %q has none of the family of %v", probe.ErrNoSource, p.nd.name, dst)
+}
+
+func (p *port) Close() error {
+	p.n.mu.Lock()
+	defer p.n.mu.Unlock()
+	p.shut()
+	return nil
+}
+
+// shut closes the port. The mutex is held.
+func (p *port) shut() {
+	p.once.Do(func() {
+		for _, a := range p.queue {
+			p.n.give(a.f)
+		}
+		p.queue = nil
+		p.nd.door = nil
+		close(p.ended)
+	})
+}
+
+// Attachment is a site's door for something outside, such as a device of the
+// operating system. Its methods are safe for concurrent use.
+type Attachment struct {
+	n    *Network
+	nd   *node
+	take func(datagram []byte, at time.Time)
+}
+
+// Attach opens a site's door for something outside: deliver is called with
+// every packet that arrives at the site's addresses, as close to its time as
+// the computer can. The site's own stack is out of work: the outside has one.
+// deliver is called by one goroutine at a time and must not block, call the
+// network or retain the datagram. Errors are those of [Network.Port].
+func (n *Network) Attach(site string, deliver func(datagram []byte, at time.Time)) (*Attachment, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	nd, err := n.site(site)
+	if err != nil {
+		return nil, err
+	}
+	a := &Attachment{n: n, nd: nd, take: deliver}
+	nd.door = a
+	n.precise++
+	return a, nil
+}
+
+func (a *Attachment) deliver(f *flight) { a.take(f.data, a.n.date(a.n.current)) }
+
+// Send puts a copy of a datagram on the network. The error is
+// [net.ErrClosed], or that of a datagram that is not IP.
+func (a *Attachment) Send(datagram []byte) error {
+	a.n.mu.Lock()
+	defer a.n.mu.Unlock()
+	if a.n.closed || a.nd.door != door(a) {
+		return net.ErrClosed
+	}
+	if err := a.n.send(a.nd, datagram, a.n.now()); err != nil {
+		return err
+	}
+	a.n.nudge()
+	return nil
+}
+
+// Close frees the site. When it returns, deliver is called no longer.
+func (a *Attachment) Close() error {
+	a.n.mu.Lock()
+	defer a.n.mu.Unlock()
+	if a.nd.door == door(a) {
+		a.nd.door = nil
+		a.n.precise--
+	}
+	return nil
+}
