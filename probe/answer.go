@@ -58,11 +58,27 @@ type Label struct {
 	TTL    uint8  `json:"ttl"`
 }
 
+// minTagBits is how much of a tag proves something.
+const minTagBits = 8
+
+// Limits of what a prober may say with an answer.
+const (
+	MaxValues    = 16
+	MaxValueName = 32  // bytes
+	MaxValueText = 255 // bytes
+)
+
+// Value is something that an answer says, for people.
+type Value struct {
+	Name string `json:"name"` // lower-case letters, digits or '-', e.g. "site"
+	Text string `json:"text"` // UTF-8 without control characters
+}
+
 // Answer is one captured datagram that claims to answer a probe.
 type Answer struct {
 	// ID, Tag and Protocol are what the answer says of the probe. Only the
-	// low TagBits bits of Tag are known: 64, 16, or 0 where nothing of the
-	// tag came back. Protocol is the probe's (UDP, TCP, ICMP, ICMPv6).
+	// low TagBits bits of Tag are known: 64, 16 as [Tag16] makes them, any
+	// other number as they are, or 0 where nothing of the tag came back. Protocol is the probe's (UDP, TCP, ICMP, ICMPv6).
 	ID       uint16
 	Tag      uint64
 	TagBits  uint8
@@ -86,6 +102,9 @@ type Answer struct {
 	// MTU is the next hop's, of "fragmentation needed" and "packet too big".
 	MTU  uint32
 	MPLS []Label // from an RFC 4884 extension, nil if none
+	// Values are what a direct answer says besides, nil for most types: a
+	// name such as "site" and its text. At most [MaxValues].
+	Values []Value
 
 	Time  time.Time // when it was captured
 	Stamp Stamp
@@ -104,13 +123,14 @@ func (a *Answer) Readings() (ids [3]uint16, n int) {
 
 // Verified tells whether the answer proves knowledge of the tag that the
 // probe id of a measurement with key k carried. With 64 tag bits it cannot be
-// guessed; with 16, one guess in 65,535 passes.
+// guessed; with 16, one guess in 65,535 passes, with 8 one in 256. Fewer prove
+// nothing.
 func (a *Answer) Verified(k *Key, id uint16) bool {
+	if a.TagBits < minTagBits {
+		return false
+	}
 	want := k.Tag(a.Dst, id, a.Protocol)
-	switch a.TagBits {
-	case 64:
-		return a.Tag == want
-	case 16:
+	if a.TagBits == 16 {
 		got, want := uint16(a.Tag), Tag16(want)
 		if got == want {
 			return true
@@ -118,5 +138,6 @@ func (a *Answer) Verified(k *Key, id uint16) bool {
 		return a.Swappable && (a.Protocol == ICMP) &&
 			(bits.ReverseBytes16(got) == want || got-1 == want)
 	}
-	return false
+	unknown := 64 - min(a.TagBits, 64)
+	return a.Tag<<unknown == want<<unknown
 }
