@@ -261,7 +261,6 @@ func (c *compiler) own() error {
 		}
 		return nil
 	}
-	single := func(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 	for i, nd := range c.n.nodes {
 		var addresses []netip.Addr
 		where := c.where[i]

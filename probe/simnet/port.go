@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"time"
 
 	"bitbucket.org/uwpatio/voltadomar/probe"
 )
@@ -171,58 +170,4 @@ func (p *port) shut() {
 		p.nd.door = nil
 		close(p.ended)
 	})
-}
-
-// Attachment is a site's door for something outside, such as a device of the
-// operating system. Its methods are safe for concurrent use.
-type Attachment struct {
-	n    *Network
-	nd   *node
-	take func(datagram []byte, at time.Time)
-}
-
-// Attach opens a site's door for something outside: deliver is called with
-// every packet that arrives at the site's addresses, as close to its time as
-// the computer can. The site's own stack is out of work: the outside has one.
-// deliver is called by one goroutine at a time and must not block, call the
-// network or retain the datagram. Errors are those of [Network.Port].
-func (n *Network) Attach(site string, deliver func(datagram []byte, at time.Time)) (*Attachment, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	nd, err := n.site(site)
-	if err != nil {
-		return nil, err
-	}
-	a := &Attachment{n: n, nd: nd, take: deliver}
-	nd.door = a
-	n.precise++
-	return a, nil
-}
-
-func (a *Attachment) deliver(f *flight) { a.take(f.data, a.n.date(a.n.current)) }
-
-// Send puts a copy of a datagram on the network. The error is
-// [net.ErrClosed], or that of a datagram that is not IP.
-func (a *Attachment) Send(datagram []byte) error {
-	a.n.mu.Lock()
-	defer a.n.mu.Unlock()
-	if a.n.closed || a.nd.door != door(a) {
-		return net.ErrClosed
-	}
-	if err := a.n.send(a.nd, datagram, a.n.now()); err != nil {
-		return err
-	}
-	a.n.nudge()
-	return nil
-}
-
-// Close frees the site. When it returns, deliver is called no longer.
-func (a *Attachment) Close() error {
-	a.n.mu.Lock()
-	defer a.n.mu.Unlock()
-	if a.nd.door == door(a) {
-		a.nd.door = nil
-		a.n.precise--
-	}
-	return nil
 }
