@@ -6,8 +6,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	volta "bitbucket.org/uwpatio/voltadomar"
-	"bitbucket.org/uwpatio/voltadomar/internal/netlab"
 	"bitbucket.org/uwpatio/voltadomar/probe"
 	"bitbucket.org/uwpatio/voltadomar/result"
 )
@@ -39,10 +37,18 @@ func (p *tamperedPort) Receive(ds []probe.Incoming) (int, error) {
 	return n, nil
 }
 
-// TestTamperedAnswers shows the verdict on every sort of bad answer, made from
-// real ones.
+// atB puts a tampered port in front of site b.
+func atB(tamper func(probe.Incoming) []probe.Incoming) func(string, probe.Port) probe.Port {
+	return func(site string, p probe.Port) probe.Port {
+		if site != "b" {
+			return p
+		}
+		return &tamperedPort{Port: p, tamper: tamper}
+	}
+}
+
+// TestTamperedAnswers shows the verdict on every sort of bad answer.
 func TestTamperedAnswers(t *testing.T) {
-	lab := netlab.NewTwoSites(t)
 	forge := func(change func(b []byte)) func(probe.Incoming) []probe.Incoming {
 		return func(d probe.Incoming) []probe.Incoming {
 			bad := d
@@ -73,47 +79,41 @@ func TestTamperedAnswers(t *testing.T) {
 		}), func(t *testing.T, c result.Counts) { require.InDelta(t, 9, c.Foreign, 1) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			f := newFleet(t, false, nil)
-			f.join(t, volta.AgentConfig{ID: "a", Port: openPort(t, lab.A, lab.Anycast4)})
-			f.join(t, volta.AgentConfig{ID: "b", Port: &tamperedPort{Port: openPort(t, lab.B, lab.Anycast4), tamper: tt.tamper}})
-			trace := f.measure(t, "volta a "+lab.Target4.String()+" -m 5 -w 5,0,0")
-			require.Len(t, trace.Hops, 5)
-			for _, h := range trace.Hops {
-				for _, p := range h.Probes {
-					require.Equal(t, result.Matched, p.Verdict)
-					require.Equal(t, lab.Hops4[h.TTL-1], p.Addr)
-				}
-			}
-			require.Equal(t, 15, trace.Counts.Matched)
-			tt.check(t, trace.Counts)
+			simulated(t, simulatedTwoSites(), nil, atB(tt.tamper), func(t *testing.T, f *fleet) {
+				trace := f.measure(t, "volta a 203.0.113.10 -m 5 -w 5,0,0")
+				requireSimulated(t, trace, target4)
+				require.Equal(t, 15, trace.Counts.Matched)
+				tt.check(t, trace.Counts)
+			})
 		})
 	}
 	t.Run("delayed", func(t *testing.T) {
-		f := newFleet(t, false, nil)
-		f.join(t, volta.AgentConfig{ID: "a", Port: openPort(t, lab.A, lab.Anycast4)})
 		// The third hop's answers come with the last one of the fifth.
+		hops := simulatedHops[target4]
 		var late []probe.Incoming
 		fifth := 0
-		f.join(t, volta.AgentConfig{ID: "b", Port: &tamperedPort{Port: openPort(t, lab.B, lab.Anycast4), tamper: func(d probe.Incoming) []probe.Incoming {
+		hold := func(d probe.Incoming) []probe.Incoming {
 			switch string(d.Data[12:16]) {
-			case string(lab.Hops4[2].AsSlice()):
+			case string(hops[2].AsSlice()):
 				late = append(late, d)
 				return nil
-			case string(lab.Hops4[4].AsSlice()):
+			case string(hops[4].AsSlice()):
 				if fifth++; fifth == 3 {
 					return append(late, d)
 				}
 			}
 			return []probe.Incoming{d}
-		}}})
-		// One probe at a time: hop 3 has been given up when hop 5 is asked.
-		trace := f.measure(t, "volta a "+lab.Target4.String()+" -N 1 -w 0.2 -m 5")
-		require.Equal(t, 3, trace.Counts.Late)
-		for _, p := range trace.Hops[2].Probes {
-			require.Equal(t, result.Late, p.Verdict)
-			require.False(t, p.Answered())
 		}
-		require.Contains(t, trace.Text(), "3  *  *  *")
+		simulated(t, simulatedTwoSites(), nil, atB(hold), func(t *testing.T, f *fleet) {
+			// One probe at a time: hop 3 has been given up when hop 5 is asked.
+			trace := f.measure(t, "volta a 203.0.113.10 -N 1 -w 0.2 -m 5")
+			require.Equal(t, 3, trace.Counts.Late)
+			for _, p := range trace.Hops[2].Probes {
+				require.Equal(t, result.Late, p.Verdict)
+				require.False(t, p.Answered())
+			}
+			require.Contains(t, trace.Text(), "3  *  *  *")
+		})
 	})
 }
 
