@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 
 	volta "bitbucket.org/uwpatio/voltadomar"
-	"bitbucket.org/uwpatio/voltadomar/transport/inproc"
 )
 
 // traceLocal runs controller and agent in this process and prints a trace.
@@ -35,27 +33,15 @@ func traceLocal(ctx context.Context, cfg *volta.ControllerConfig, words []string
 	if err != nil {
 		return fail(errors.Join(err, port.Close()))
 	}
-
-	t := inproc.New()
-	defer t.Close()
-	ctx, stop := context.WithCancelCause(ctx)
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer stop(nil)
-	wg.Go(func() { stop(ctrl.Run(ctx, t)) })
-	wg.Go(func() { stop(agent.Run(ctx, t)) })
-	if err := ctrl.WaitAgents(ctx, id); err != nil {
-		return fail(context.Cause(ctx))
-	}
-	trace, err := ctrl.Measure(ctx, m)
-	if cause := context.Cause(ctx); err != nil && cause != nil {
-		err = cause
-	}
-	if trace != nil {
-		if _, failed := fmt.Fprintln(stdout, trace.Text()); failed != nil {
-			err = errors.Join(err, failed)
+	err = withFleet(ctx, ctrl, []string{id}, []*volta.Agent{agent}, nil, func(ctx context.Context) error {
+		trace, err := ctrl.Measure(ctx, m)
+		if trace != nil {
+			if _, failed := fmt.Fprintln(stdout, trace.Text()); failed != nil {
+				err = errors.Join(err, failed)
+			}
 		}
-	}
+		return err
+	})
 	if err != nil {
 		return fail(err)
 	}

@@ -20,7 +20,7 @@ import (
 
 	volta "bitbucket.org/uwpatio/voltadomar"
 	"bitbucket.org/uwpatio/voltadomar/examples/internal/tlsfiles"
-	"bitbucket.org/uwpatio/voltadomar/transport"
+	"bitbucket.org/uwpatio/voltadomar/probe/simnet/scenario"
 	"bitbucket.org/uwpatio/voltadomar/transport/grpctransport"
 )
 
@@ -31,12 +31,15 @@ func main() {
 	os.Exit(code)
 }
 
-const synopsis = `Usage: simple-controller --serve [--listen ADDRESS | --port PORT] [--range START-END] [--block N] [--insecure]
+const synopsis = `Usage: simple-controller [--scenario NAME|FILE] [SITE DESTINATION [volta options]]
+       simple-controller --serve [--scenario NAME|FILE] [--listen ADDRESS | --port PORT] [--range START-END] [--block N] [--insecure]
        simple-controller --local TARGET [volta options]
 
-With --serve, agents (simple-agent) and clients (simple-client) meet here. With
---local, controller and one agent run in this process on this host's network
-and print a traceroute; that needs CAP_NET_RAW.
+Alone, controller and agents run in this process over a simulated anycast
+network and print traceroutes; that needs no privileges. With --serve, agents
+(simple-agent) and clients (simple-client) meet here; with a scenario, its
+sites have agents already. With --local, controller and one agent run in this
+process on this host's network; that needs CAP_NET_RAW.
 
 `
 
@@ -56,7 +59,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	fs := pflag.NewFlagSet("simple-controller", pflag.ContinueOnError)
 	fs.SetOutput(io.Discard)
+	fs.SetInterspersed(false)
 	serve := fs.Bool("serve", false, "serve agents and clients over gRPC")
+	simulated := fs.String("scenario", "", "simulated network: a `FILE`, or one of "+strings.Join(scenario.Names(), ", ")+" (default "+defaultScenario+" without --serve)")
 	isLocal := fs.Bool("local", false, "trace to a `TARGET` from this host; takes all words that follow")
 	listen := fs.String("listen", "", "`ADDRESS` to listen on, HOST:PORT")
 	port := fs.Int("port", 50051, "`PORT` to listen on: on loopback, with TLS or --insecure on all addresses")
@@ -86,19 +91,26 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return wrong(err)
 	}
 	switch {
-	case fs.NArg() > 0:
-		return wrong(fmt.Errorf("%q: takes no operands", fs.Arg(0)))
+	case *serve && fs.NArg() > 0:
+		return wrong(fmt.Errorf("%q: --serve takes no operands", fs.Arg(0)))
 	case *serve && *isLocal:
 		return wrong(errors.New("--serve and --local exclude each other"))
+	case *isLocal && *simulated != "":
+		return wrong(errors.New("--scenario and --local exclude each other"))
 	case *isLocal && len(local) == 0:
 		return wrong(errors.New("--local TARGET is missing"))
 	case *isLocal:
 		return traceLocal(ctx, cfg, local, stdout, stderr)
-	case !*serve && len(args) > 0:
-		return wrong(errors.New("--serve or --local TARGET is missing"))
 	case !*serve:
-		fmt.Fprint(stdout, synopsis+fs.FlagUsages())
-		return 0
+		for _, name := range []string{"listen", "port", "insecure", "cert", "key", "ca"} {
+			if fs.Changed(name) {
+				return wrong(fmt.Errorf("--%s without --serve", name))
+			}
+		}
+		if *simulated == "" {
+			*simulated = defaultScenario
+		}
+		return demonstrate(ctx, cfg, *simulated, fs.Args(), stdout, stderr)
 	case fs.Changed("listen") && fs.Changed("port"):
 		return wrong(errors.New("--listen and --port exclude each other"))
 	}
@@ -111,28 +123,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		addr = net.JoinHostPort(host, strconv.Itoa(*port))
 	}
 	cfg.Logger = slog.New(slog.NewTextHandler(stderr, nil))
-	ctrl, err := volta.NewController(cfg)
-	if err != nil {
-		return wrong(err)
-	}
-	server, err := grpctransport.Listen(grpctransport.ServerConfig{
-		Addr: addr, TLS: tlsConfig, Insecure: *insecure, Users: ctrl, Logger: cfg.Logger,
-	})
-	_, malformed := errors.AsType[*net.AddrError](err)
-	switch {
-	case malformed, errors.Is(err, transport.ErrInsecure):
-		return wrong(err)
-	case err != nil:
-		fmt.Fprintln(stderr, "simple-controller:", err)
-		return 1
-	}
-	defer server.Close()
-	fmt.Fprintf(stdout, "serving on %s\n", server.Addr())
-	if err := ctrl.Run(ctx, server); err != nil {
-		fmt.Fprintln(stderr, "simple-controller:", err)
-		return 1
-	}
-	return 0
+	return serveFleet(ctx, cfg, *simulated, grpctransport.ServerConfig{
+		Addr: addr, TLS: tlsConfig, Insecure: *insecure, Logger: cfg.Logger,
+	}, wrong, stdout, stderr)
 }
 
 func parseRange(s string) (start, end uint32, err error) {

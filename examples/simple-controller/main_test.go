@@ -15,8 +15,13 @@ import (
 
 func TestUsage(t *testing.T) {
 	for _, tt := range []struct{ args, stderr string }{
-		{"--port 50051", "--serve or --local TARGET is missing"},
-		{"--serve example.com", `"example.com": takes no operands`},
+		{"--port 50051", "--port without --serve"},
+		{"--cert cert.pem --key key.pem", "cert.pem"},
+		{"--insecure", "--insecure without --serve"},
+		{"--scenario two-site --local 127.0.0.1", "--scenario and --local exclude each other"},
+		{"a", "destination is missing"},
+		{"a 203.0.113.10 -m 300", "-m 300: max hops must be 1 to 255"},
+		{"--serve example.com", `"example.com": --serve takes no operands`},
 		{"--serve --nonsense", "unknown flag: --nonsense"},
 		{"--serve --local 127.0.0.1", "--serve and --local exclude each other"},
 		{"--serve --listen 127.0.0.1:0 --port 0", "--listen and --port exclude each other"},
@@ -61,17 +66,15 @@ func TestUsage(t *testing.T) {
 }
 
 func TestHelp(t *testing.T) {
-	for _, args := range []string{"", "--help", "-h", "--serve --help", "--local --help", "--local example.com -m 5 --help", "--help --local example.com"} {
+	for _, args := range []string{"--help", "-h", "--serve --help", "--local --help", "--local example.com -m 5 --help", "--help --local example.com"} {
 		t.Run(args, func(t *testing.T) {
 			var stdout, stderr bytes.Buffer
 			require.Zero(t, run(t.Context(), strings.Fields(args), &stdout, &stderr))
 			require.Empty(t, stderr.String())
-			for _, s := range []string{"Usage: simple-controller --serve", "--local TARGET", "--listen ADDRESS", "--port PORT", "--range START-END", "--block", "--insecure", "--cert", "--ca"} {
+			for _, s := range []string{"Usage: simple-controller [--scenario NAME|FILE]", "--serve", "two-site", "--local TARGET", "--listen ADDRESS", "--port PORT", "--range START-END", "--block", "--insecure", "--cert", "--ca"} {
 				require.Contains(t, stdout.String(), s)
 			}
-			if args != "" {
-				require.Contains(t, stdout.String(), volta.Usage())
-			}
+			require.Contains(t, stdout.String(), volta.Usage())
 		})
 	}
 }
