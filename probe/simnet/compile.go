@@ -504,7 +504,7 @@ func (c *compiler) plan() error {
 		case ch.Every != 0 && ch.Every < time.Microsecond:
 			return wrong(where+".every", "%v, want at least 1µs, or 0 for once", ch.Every)
 		}
-		c.n.repeat(int64(ch.At), int64(ch.Every), uint64(i), func() {
+		c.n.repeat(int64(ch.At), int64(ch.Every), func() {
 			do()
 			c.n.epoch++
 		})
@@ -513,13 +513,13 @@ func (c *compiler) plan() error {
 }
 
 // repeat plans do for a time, and again every so often.
-func (n *Network) repeat(at, every int64, uid uint64, do func()) {
-	n.schedule(event{at: at, uid: uid, do: func() {
+func (n *Network) repeat(at, every int64, do func()) {
+	n.agenda.plan(at, nil, func() {
 		do()
 		if every > 0 {
-			n.repeat(at+every, every, uid, do)
+			n.repeat(at+every, every, do)
 		}
-	}})
+	})
 }
 
 func (c *compiler) change(ch *Change, where string) (func(), error) {

@@ -11,13 +11,14 @@ import (
 // flight is a datagram on its way.
 type flight struct {
 	data []byte
-	// uid says where it comes from: a node (24 bits) and a number there (32
-	// bits), and how it was derived from that packet (8 bits). Chance is
-	// drawn from it, so the fate of a packet does not depend on what else the
-	// computer was doing.
-	uid uint64
-	at  int32 // the node it arrives at
-	in  int32 // the interface it arrives by; own: none
+	// uid is a node and a number there, or a digest of the packet's that this
+	// one was made of. Chance is drawn from it, so the fate of a packet does
+	// not depend on what else the computer was doing.
+	uid  uint64
+	at   int32  // the node it arrives at
+	in   int32  // the interface it arrives by; own: none
+	hops uint32 // links crossed
+	talk uint8  // answers that led to it
 
 	src, dst  netip.Addr
 	protocol  uint8
@@ -36,9 +37,16 @@ type flight struct {
 const own = -1 // the interface of what a node sends itself
 
 // child returns the uid of the k-th packet derived from one.
-func child(uid uint64, k uint64) uint64 {
-	return uid&^0xFF | (uid*31+k+1)&0xFF
-}
+func child(uid uint64, k uint64) uint64 { return mix(mix(uid) ^ k) }
+
+// What packets are made of others; fragments are counted from there on.
+const (
+	childDuplicate = iota
+	childAnswer
+	childForgery
+	childRepeat
+	childFragment
+)
 
 // read parses the header of f.data. It reports false for what no router would
 // forward: malformed, truncated, or with a wrong header checksum.

@@ -133,8 +133,7 @@ func (n *Network) emit(nd *node, out int32, f *flight) {
 		n.drop(nd, f, DropTooBig)
 		return
 	}
-	for k, piece := range n.fragment(f, mtu) {
-		piece.uid = child(f.uid, uint64(k))
+	for piece := range n.fragment(f, mtu) {
 		n.transmit(nd, out, piece)
 	}
 	n.give(f)
@@ -159,7 +158,7 @@ func (n *Network) transmit(nd *node, out int32, f *flight) {
 		return
 	}
 	draw := func(salt uint64) float64 {
-		return fraction(mix(mix(n.seed^d.id<<8^salt) ^ f.uid))
+		return fraction(mix(mix(n.seed^d.id<<8^salt) ^ child(f.uid, uint64(f.hops))))
 	}
 	if d.Loss > 0 && draw(saltLoss) < d.Loss {
 		n.drop(nd, f, DropLoss)
@@ -185,8 +184,9 @@ func (n *Network) transmit(nd *node, out int32, f *flight) {
 
 func (n *Network) land(i *iface, f *flight, at int64) {
 	f.at, f.in = i.peer, i.remote
+	f.hops++
 	n.stats.Hops++
-	n.schedule(event{at: at, uid: f.uid, packet: f})
+	n.agenda.plan(at, f, nil)
 }
 
 // copy returns a duplicate, or nil if there is no room.
@@ -199,7 +199,7 @@ func (n *Network) copy(f *flight) *flight {
 	copy(data, f.data)
 	*c = *f
 	c.data = data
-	c.uid = child(f.uid, 200)
+	c.uid = child(f.uid, childDuplicate)
 	n.stats.Sent++
 	return c
 }
@@ -239,9 +239,17 @@ func (n *Network) refuse(nd *node, f *flight, r *Rule) {
 
 // respond sends a packet that a node made, after the time that it takes.
 func (n *Network) respond(nd *node, f *flight, to *flight) {
-	f.uid = child(to.uid, 100)
+	if to.talk == maxTalk {
+		n.give(f)
+		return
+	}
+	f.uid, f.talk = child(to.uid, childAnswer), to.talk+1
 	n.originate(nd, f, nd.stack.Delay)
 }
+
+// maxTalk ends conversations that would never end, such as that of two services
+// that answer each other.
+const maxTalk = 64
 
 func (n *Network) originate(nd *node, f *flight, after time.Duration) {
 	if !f.read() {
@@ -254,5 +262,5 @@ func (n *Network) originate(nd *node, f *flight, after time.Duration) {
 		n.arrive(f)
 		return
 	}
-	n.schedule(event{at: n.current + int64(after), uid: f.uid, packet: f})
+	n.agenda.plan(n.current+int64(after), f, nil)
 }

@@ -12,8 +12,8 @@ import (
 
 // fragment yields the pieces of an IPv4 datagram that fit into mtu bytes
 // (RFC 791). Options are in the first one only.
-func (n *Network) fragment(f *flight, mtu int) iter.Seq2[int, *flight] {
-	return func(yield func(int, *flight) bool) {
+func (n *Network) fragment(f *flight, mtu int) iter.Seq[*flight] {
+	return func(yield func(*flight) bool) {
 		h, payload, err := packet.ParseIPv4(f.data)
 		if err != nil {
 			return
@@ -37,8 +37,9 @@ func (n *Network) fragment(f *flight, mtu int) iter.Seq2[int, *flight] {
 			}
 			piece.data = append(b, payload[at:at+size]...)
 			piece.read()
+			piece.uid, piece.hops, piece.talk = child(f.uid, childFragment+uint64(k)), f.hops, f.talk
 			n.stats.Sent++
-			if !yield(k, piece) {
+			if !yield(piece) {
 				return
 			}
 			at += size
@@ -62,6 +63,7 @@ type pieceKey struct {
 type assembly struct {
 	began  int64
 	uid    uint64
+	talk   uint8
 	pieces []piece
 	total  int // of the payload; 0: not known yet
 }
@@ -91,7 +93,7 @@ func (n *Network) assemble(nd *node, f *flight) *flight {
 		if len(nd.pieces) >= maxAssemblies {
 			return nil
 		}
-		a = &assembly{began: n.current, uid: f.uid}
+		a = &assembly{began: n.current, uid: f.uid, talk: f.talk}
 		nd.pieces[key] = a
 	}
 	p.data = slices.Clone(p.data)
@@ -117,7 +119,7 @@ func (n *Network) assemble(nd *node, f *flight) *flight {
 		n.give(whole)
 		return nil
 	}
-	whole.at, whole.in, whole.uid = f.at, f.in, a.uid
+	whole.at, whole.in, whole.uid, whole.talk = f.at, f.in, a.uid, a.talk
 	n.find(whole)
 	n.stats.Sent++
 	return whole

@@ -4,33 +4,35 @@ package simnet
 // do is called.
 type event struct {
 	at int64 // nanoseconds since the start
-	// uid orders events of the same time, by what they are and not by when
-	// they were thought of: goroutines that send at the same moment must not
-	// change the outcome. seq orders those of the same uid.
-	uid, seq uint64
-	packet   *flight
-	do       func()
+	// key orders events of the same time: first packets from outside, by
+	// sender and number, then what the engine planned, in that order. When
+	// goroutines were scheduled has no part in it.
+	key    uint64
+	packet *flight
+	do     func()
 }
 
+// planned is the bit of keys that the engine gives.
+const planned = 1 << 63
+
 func (e *event) before(f *event) bool {
-	if e.at != f.at {
-		return e.at < f.at
-	}
-	if e.uid != f.uid {
-		return e.uid < f.uid
-	}
-	return e.seq < f.seq
+	return e.at < f.at || e.at == f.at && e.key < f.key
 }
 
 // agenda is a binary heap of events: container/heap would box each of them.
 type agenda struct {
 	events []event
-	seq    uint64
+	count  uint64 // of those that the engine planned
+}
+
+// plan adds what the engine thought of. Events of the same time happen in the
+// order in which they were planned.
+func (g *agenda) plan(at int64, packet *flight, do func()) {
+	g.count++
+	g.push(event{at, planned | g.count, packet, do})
 }
 
 func (g *agenda) push(e event) {
-	g.seq++
-	e.seq = g.seq
 	g.events = append(g.events, e)
 	h := g.events
 	i := len(h) - 1

@@ -226,13 +226,13 @@ func (n *Network) segment(nd *node, f *flight, key flowKey, c *conn, h *packet.T
 // insist repeats a SYN-ACK, after 1, 2, 4 seconds and so on, and forgets the
 // connection in the end.
 func (n *Network) insist(nd *node, f *flight, key flowKey, c *conn) {
-	syn := flight{src: f.src, dst: f.dst, v6: f.v6, uid: f.uid}
-	uid := child(f.uid, 150)
+	syn := flight{src: f.src, dst: f.dst, v6: f.v6, uid: f.uid, talk: f.talk}
+	uid := child(f.uid, childRepeat)
 	wait := int64(time.Second) << c.tries
 	if c.established {
 		wait = int64(idle)
 	}
-	n.schedule(event{at: n.current + wait, uid: uid, do: func() {
+	n.agenda.plan(n.current+wait, nil, func() {
 		if nd.conns[key] != c {
 			return
 		}
@@ -243,7 +243,7 @@ func (n *Network) insist(nd *node, f *flight, key flowKey, c *conn) {
 		syn.uid = uid
 		n.sayTCP(nd, &syn, &key, packet.SYN|packet.ACK, c.ours, c.theirs+1)
 		n.insist(nd, &syn, key, c)
-	}})
+	})
 }
 
 // reset answers a segment that fits no connection (RFC 9293 section 3.10.7.1).

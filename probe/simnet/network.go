@@ -38,7 +38,7 @@ type Network struct {
 	scratch []byte // for messages that nodes make
 	stats   Stats
 	watch   func(Sighting)
-	precise int // attachments that need packets exactly on time
+	bell    *bell // by KeepTime: packets must be on time
 	closed  bool
 
 	wake chan struct{}
@@ -137,6 +137,7 @@ func (n *Network) run() {
 	defer close(n.done)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	tuned := false
 	for {
 		n.mu.Lock()
 		if n.closed {
@@ -144,14 +145,15 @@ func (n *Network) run() {
 			return
 		}
 		wait := n.advance()
-		precise := n.precise > 0
+		bell := n.bell
 		n.mu.Unlock()
-		if precise && wait < preciseWithin {
-			rest(wait, n.wake)
+		if bell != nil {
+			if !tuned {
+				punctual()
+				tuned = true
+			}
+			bell.rest(wait)
 			continue
-		}
-		if precise {
-			wait -= preciseWithin
 		}
 		timer.Reset(wait)
 		select {
@@ -178,6 +180,9 @@ func (n *Network) advance() time.Duration {
 		}
 		e := n.agenda.pop()
 		n.current = e.at
+		if e.key&planned == 0 {
+			n.current-- // see send
+		}
 		if e.packet != nil {
 			n.arrive(e.packet)
 		} else {
@@ -188,17 +193,22 @@ func (n *Network) advance() time.Duration {
 	return 0
 }
 
-// schedule plans an event. The engine must be told of one that comes from
-// outside.
-func (n *Network) schedule(e event) { n.agenda.push(e) }
-
+// nudge tells the engine of an event that came from outside.
 func (n *Network) nudge() {
 	if len(n.agenda.events) > 0 && n.agenda.events[0].at < n.planned {
 		n.planned = n.agenda.events[0].at
-		select {
-		case n.wake <- struct{}{}:
-		default:
-		}
+		n.rouse()
+	}
+}
+
+// rouse lets the engine look again at what is to be done. The mutex is held.
+func (n *Network) rouse() {
+	if n.bell != nil {
+		n.bell.ring()
+	}
+	select {
+	case n.wake <- struct{}{}:
+	default:
 	}
 }
 
@@ -265,13 +275,16 @@ func (n *Network) Close() error {
 				p.shut()
 			}
 		}
-		select {
-		case n.wake <- struct{}{}:
-		default:
-		}
+		n.rouse()
 	}
 	n.mu.Unlock()
 	<-n.done
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.bell != nil {
+		n.bell.close()
+		n.bell = nil
+	}
 	return nil
 }
 
@@ -319,7 +332,9 @@ var (
 	errFull     = errors.New("more packets on their way than the network holds")
 )
 
-// send plans that a node sends a copy of the datagram now.
+// send plans that a node sends a copy of the datagram now. It is handled a
+// nanosecond later, as if it were now: by then all that is sent now, whatever
+// goroutine sends it, is known and in order.
 func (n *Network) send(nd *node, datagram []byte, now int64) error {
 	f := n.take(len(datagram))
 	if f == nil {
@@ -331,10 +346,10 @@ func (n *Network) send(nd *node, datagram []byte, now int64) error {
 		return errDatagram
 	}
 	nd.sent++
-	f.uid = uint64(nd.index)<<40 | nd.sent&0xFFFFFFFF<<8
+	f.uid = uint64(nd.index)<<40 | nd.sent&(1<<40-1)
 	n.stats.Sent++
 	f.at = nd.index
-	n.schedule(event{at: now, uid: f.uid, packet: f})
+	n.agenda.push(event{at: now + 1, key: f.uid, packet: f})
 	return nil
 }
 

@@ -15,6 +15,7 @@ import (
 type spoofer struct {
 	*Spoofer
 	nd   *node
+	uid  uint64 // unlike that of any packet, and of other spoofers
 	sent uint64
 }
 
@@ -53,13 +54,12 @@ func (c *compiler) spoof() error {
 		case !blind && c.n.nodes[k].router == nil:
 			return wrong(where+".at", "%q is no router, want one that probes pass", cfg.At)
 		}
-		s := &spoofer{Spoofer: cfg, nd: c.n.nodes[k]}
+		s := &spoofer{Spoofer: cfg, nd: c.n.nodes[k], uid: uint64(len(c.n.nodes)+i) << 40}
 		if !blind {
 			s.nd.watchers = append(s.nd.watchers, s)
 			continue
 		}
-		n, uid := c.n, uint64(i)
-		n.repeat(int64(cfg.Start), max(1, int64(float64(time.Second)/cfg.Rate)), uid, func() { n.forge(s) })
+		c.n.forgeAt(s, int64(cfg.Start))
 	}
 	return nil
 }
@@ -68,16 +68,29 @@ func (s *spoofer) active(now int64) bool {
 	return now >= int64(s.Start) && (s.Until == 0 || now < int64(s.Until))
 }
 
+// forgeAt lets a spoofer that sees nothing forge at a time, and from then on.
+func (n *Network) forgeAt(s *spoofer, at int64) {
+	if !s.active(at) {
+		return
+	}
+	n.agenda.plan(at, nil, func() {
+		s.sent++
+		r := child(n.seed^s.uid, s.sent)
+		n.lie(s, s.invent(r), r, 0)
+		n.forgeAt(s, at+max(1, int64(float64(time.Second)/s.Rate)))
+	})
+}
+
 // spy lets a spoofer see a packet that passes.
 func (n *Network) spy(nd *node, s *spoofer, f *flight) {
-	if f.dst != s.Claims || f.in == own || f.piece || f.isICMPError() || !s.active(n.current) {
+	if f.dst != s.Claims || f.in == own || f.piece || f.isICMPError() || f.talk == maxTalk || !s.active(n.current) {
 		return
 	}
 	seen := append([]byte(nil), f.data...)
 	if s.Sees == SeesID {
 		spoil(seen, f)
 	}
-	n.lie(s, seen, child(f.uid, 50))
+	n.lie(s, seen, child(f.uid^s.uid, childForgery), f.talk+1)
 }
 
 // spoil makes wrong every place where a probe carries its tag, and leaves its
@@ -86,7 +99,7 @@ func spoil(b []byte, f *flight) {
 	t := b[f.transport:]
 	flip := func(b []byte, from, to int) {
 		for i := from; i < min(to, len(b)); i++ {
-			b[i] ^= 0x5A
+			b[i] ^= 0x5A << (i & 1) // swapped, it is wrong as well
 		}
 	}
 	switch f.protocol {
@@ -103,16 +116,6 @@ func spoil(b []byte, f *flight) {
 		}
 		flip(t, 8, len(t))
 	}
-}
-
-// forge makes up a probe and answers it.
-func (n *Network) forge(s *spoofer) {
-	if !s.active(n.current) {
-		return
-	}
-	s.sent++
-	r := mix(n.seed ^ uint64(s.nd.index)<<32 ^ s.sent)
-	n.lie(s, s.invent(r), uint64(s.nd.index)<<40|s.sent&0xFFFFFFFF<<8|0xFF)
 }
 
 // invent returns a probe as the spoofer imagines it.
@@ -141,7 +144,7 @@ func (s *spoofer) invent(r uint64) []byte {
 }
 
 // lie sends the answer that the spoofer would have its victim believe.
-func (n *Network) lie(s *spoofer, seen []byte, uid uint64) {
+func (n *Network) lie(s *spoofer, seen []byte, uid uint64, talk uint8) {
 	victim := flight{data: seen}
 	protocol, transport, _, ok := readQuote(seen, s.To.Is6())
 	if !ok || len(seen) < transport {
@@ -200,6 +203,6 @@ func (n *Network) lie(s *spoofer, seen []byte, uid uint64) {
 		n.give(f)
 		return
 	}
-	f.data, f.uid = append(b, msg...), uid
+	f.data, f.uid, f.talk = append(b, msg...), uid, talk
 	n.originate(s.nd, f, 0)
 }
