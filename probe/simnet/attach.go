@@ -17,8 +17,8 @@ type Attachment struct {
 }
 
 // Attach opens a site's door for something outside: deliver is called with
-// every packet that arrives at the site's addresses, as close to its time as
-// the computer can. The site's own stack is out of work: the outside has one.
+// every packet that arrives at the site's addresses, and the time of its
+// arrival, shortly after that time: see [Network.KeepTime]. The site's own stack is out of work: the outside has one.
 // deliver is called by one goroutine at a time and must not block, call the
 // network or retain the datagram. Errors are those of [Network.Port].
 func (n *Network) Attach(site string, deliver func(datagram []byte, at time.Time)) (*Attachment, error) {
@@ -30,8 +30,26 @@ func (n *Network) Attach(site string, deliver func(datagram []byte, at time.Time
 	}
 	a := &Attachment{n: n, nd: nd, take: deliver}
 	nd.door = a
-	n.precise++
 	return a, nil
+}
+
+// KeepTime makes packets reach attachments as close to their time as the
+// operating system can: on Linux within microseconds while a processor is
+// free, otherwise within a millisecond or two, as without it. The network then
+// has a thread of its own, of high priority where this process may have that,
+// which spends up to 50 µs awake before each packet. It must not be called
+// within testing/synctest, where time is exact without it.
+func (n *Network) KeepTime() (err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed {
+		return net.ErrClosed
+	}
+	if n.bell == nil {
+		n.bell, err = newBell()
+		n.rouse()
+	}
+	return err
 }
 
 func (a *Attachment) deliver(f *flight) { a.take(f.data, a.n.date(a.n.current)) }
@@ -139,7 +157,6 @@ func (a *Attachment) Close() error {
 	defer a.n.mu.Unlock()
 	if a.nd.door == door(a) {
 		a.nd.door = nil
-		a.n.precise--
 	}
 	return nil
 }

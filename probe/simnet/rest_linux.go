@@ -1,33 +1,63 @@
 package simnet
 
 import (
+	"fmt"
+	"runtime"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// preciseWithin is from when on the timers of the runtime, which are right to
-// a millisecond, are too coarse.
-const preciseWithin = 2 * time.Millisecond
+// bell ends a rest before its time.
+type bell struct {
+	fd   int
+	rung atomic.Bool
+}
 
-// rest waits, at most for d, in naps short enough to notice a wake-up, and the
-// last microseconds without sleeping.
-func rest(d time.Duration, wake <-chan struct{}) {
-	const nap, spin = 100 * time.Microsecond, 80 * time.Microsecond
+func newBell() (*bell, error) {
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("open eventfd: %w", err)
+	}
+	return &bell{fd: fd}, nil
+}
+
+func (b *bell) ring() {
+	if b.rung.CompareAndSwap(false, true) {
+		_, _ = unix.Write(b.fd, []byte{0, 0, 0, 1, 0, 0, 0, 0})
+	}
+}
+
+func (b *bell) close() { _ = unix.Close(b.fd) }
+
+// punctual makes the calling goroutine's thread wake up as soon as it should,
+// for as long as the goroutine lives: by default a kernel adds 50 µs, and more
+// while others want the processor.
+func punctual() {
+	const nice = -20
+	runtime.LockOSThread()
+	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
+	_ = unix.Setpriority(unix.PRIO_PROCESS, 0, nice)
+}
+
+// rest waits for d, or for less if the bell rings. Kernels wake a thread up
+// late by the time that a sleeping processor needs for it: the end of the wait
+// is passed awake.
+func (b *bell) rest(d time.Duration) {
+	const awake = 50 * time.Microsecond
 	end := time.Now().Add(d)
-	for {
+	for !b.rung.Load() {
 		left := time.Until(end)
 		if left <= 0 {
 			return
 		}
-		select {
-		case <-wake:
-			return
-		default:
-		}
-		if left > spin {
-			ts := unix.NsecToTimespec(int64(min(nap, left-spin)))
-			_ = unix.Nanosleep(&ts, nil)
+		if left > awake {
+			ts := unix.NsecToTimespec(int64(left - awake))
+			_, _ = unix.Ppoll([]unix.PollFd{{Fd: int32(b.fd), Events: unix.POLLIN}}, &ts, nil)
 		}
 	}
+	var count [8]byte
+	_, _ = unix.Read(b.fd, count[:])
+	b.rung.Store(false)
 }

@@ -4,7 +4,13 @@ package simnet
 
 import "time"
 
-// preciseWithin is 0: only Linux has devices to attach to.
-const preciseWithin = 0
+// bell is never made: other systems make do with the timers of the runtime.
+type bell struct{}
 
-func rest(time.Duration, <-chan struct{}) {}
+func newBell() (*bell, error) { return nil, nil }
+
+func (*bell) ring()              {}
+func (*bell) close()             {}
+func (*bell) rest(time.Duration) {}
+
+func punctual() {}
