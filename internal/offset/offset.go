@@ -1,0 +1,201 @@
+// Package offset estimates how far another clock is off, from exchanges of
+// time over any path, however slow or lopsided.
+//
+// An exchange is NTP's (RFC 5905): four times, two by either clock. The
+// request cannot arrive before it was sent, nor the reply be sent after it was
+// received, so an exchange proves an interval in which the offset lies, as
+// wide as the round trip. Two crystals drift apart by no more than a known
+// rate, so what was proved then still holds now in an interval wider by that
+// rate times the age. The intersection of all such intervals is the estimate:
+// no filter to tune, and the bound is hard as long as the rate is.
+package offset
+
+import (
+	"slices"
+	"time"
+)
+
+// MaxDrift is how fast two clocks are taken to part at most: each by 100 parts
+// in a million, what the worst crystals on sale do.
+const MaxDrift = 200e-6
+
+// Exchange is one of time. T1 and T4 are by the clock of reference, T2 and T3
+// by the other one.
+type Exchange struct {
+	T1, T2, T3, T4 time.Time
+	// Step counts how often the other clock is known to have been set. An
+	// exchange during which it was is worth nothing and must not be added.
+	Step uint64
+}
+
+// Estimate is how far a clock is ahead of the reference.
+type Estimate struct {
+	Offset time.Duration
+	// Bound is the most that Offset can be wrong by.
+	Bound time.Duration
+	// Skew is how much faster the clock seems to run, as a fraction, over the
+	// exchanges since it was last set; 0 while there are too few. It is an
+	// estimate without a bound, and Offset does not rest on it.
+	Skew float64
+}
+
+// Estimator collects exchanges with one clock. The zero value is ready to use.
+// It is not safe for concurrent use.
+type Estimator struct {
+	runs []run // between settings of the clock, oldest first
+}
+
+// run is what was learnt between two settings of the clock.
+type run struct {
+	step    uint64
+	samples []sample
+}
+
+// sample is an interval that holds the offset at a time of the reference.
+type sample struct {
+	at     time.Time
+	lo, hi time.Duration
+}
+
+const (
+	maxSamples = 256 // of a run
+	maxRuns    = 16
+)
+
+// Add takes in an exchange. It reports false for one that cannot be: that ends
+// before it begins, or whose other side took longer than the whole. stepped
+// says that the clock was set since the one before, by its own account or
+// because both cannot be true of a clock that was not. A step that the clock
+// does not own up to, and that is smaller than the round trip, goes unnoticed.
+func (e *Estimator) Add(x Exchange) (ok, stepped bool) {
+	whole, inside := x.T4.Sub(x.T1), x.T3.Sub(x.T2)
+	if whole < 0 || inside < 0 || inside > whole+grow(whole)+1 {
+		return false, false
+	}
+	// The two readings of the other clock happened at unknown moments of the
+	// exchange, during which it drifted.
+	drift := grow(whole) + 1
+	s := sample{at: x.T1.Add(whole / 2), lo: x.T3.Sub(x.T4) - drift, hi: x.T2.Sub(x.T1) + drift}
+	last := len(e.runs) - 1
+	if last >= 0 {
+		r := &e.runs[last]
+		lo, hi := r.at(s.at)
+		if r.step == x.Step && s.lo <= hi && s.hi >= lo {
+			r.add(s)
+			return true, false
+		}
+	}
+	e.runs = append(e.runs, run{step: x.Step, samples: []sample{s}})
+	if len(e.runs) > maxRuns {
+		e.runs = slices.Delete(e.runs, 0, 1)
+	}
+	return true, last >= 0
+}
+
+func (r *run) add(s sample) {
+	i, _ := slices.BinarySearchFunc(r.samples, s.at, func(o sample, t time.Time) int { return o.at.Compare(t) })
+	r.samples = slices.Insert(r.samples, i, s)
+	if len(r.samples) > maxSamples {
+		r.thin()
+	}
+}
+
+// thin drops, of each pair of neighbours, the wider one, except the newest.
+func (r *run) thin() {
+	kept := r.samples[:0]
+	n := len(r.samples)
+	for i := 0; i+1 < n-1; i += 2 {
+		a, b := r.samples[i], r.samples[i+1]
+		if b.hi-b.lo < a.hi-a.lo {
+			a = b
+		}
+		kept = append(kept, a)
+	}
+	if n%2 == 0 {
+		kept = append(kept, r.samples[n-2])
+	}
+	r.samples = append(kept, r.samples[n-1])
+}
+
+// at intersects what all samples say of the offset at a time.
+func (r *run) at(t time.Time) (lo, hi time.Duration) {
+	for i, s := range r.samples {
+		w := grow(t.Sub(s.at).Abs())
+		if i == 0 || s.lo-w > lo {
+			lo = s.lo - w
+		}
+		if i == 0 || s.hi+w < hi {
+			hi = s.hi + w
+		}
+	}
+	return lo, hi
+}
+
+// grow is how far two clocks part in a time.
+func grow(d time.Duration) time.Duration {
+	return time.Duration(float64(d) * MaxDrift)
+}
+
+// first and last are the times that a run is known to span.
+func (r *run) first() time.Time { return r.samples[0].at }
+func (r *run) last() time.Time  { return r.samples[len(r.samples)-1].at }
+
+// At estimates the offset at a time of the reference. It reports false where
+// nothing is known: there was no exchange, or the clock was set somewhere
+// between the two exchanges around t.
+func (e *Estimator) At(t time.Time) (Estimate, bool) {
+	for i := len(e.runs) - 1; i >= 0; i-- {
+		r := &e.runs[i]
+		if i > 0 && t.Before(r.first()) {
+			if t.After(e.runs[i-1].last()) {
+				return Estimate{}, false
+			}
+			continue
+		}
+		lo, hi := r.at(t)
+		// Rounded up: a bound that is a nanosecond short is none.
+		return Estimate{Offset: lo + (hi-lo)/2, Bound: (hi-lo)/2 + 1, Skew: r.skew()}, true
+	}
+	return Estimate{}, false
+}
+
+// Of returns the reference's time at which the other clock read theirs, and
+// the estimate then. heard is when the reference learnt of the reading, which
+// cannot have been before. It reports false where nothing is known.
+func (e *Estimator) Of(theirs, heard time.Time) (time.Time, Estimate, bool) {
+	for i := len(e.runs) - 1; i >= 0; i-- {
+		r := &e.runs[i]
+		lo, hi := r.at(r.last())
+		t := theirs.Add(-(lo + (hi-lo)/2))
+		lo, hi = r.at(t)
+		t = theirs.Add(-(lo + (hi-lo)/2))
+		bound := (hi-lo)/2 + 1
+		late := i > 0 && t.Before(r.first())
+		if late || t.After(heard.Add(bound+grow(bound)+time.Microsecond)) {
+			continue
+		}
+		if i+1 < len(e.runs) && t.After(r.last()) {
+			return time.Time{}, Estimate{}, false
+		}
+		return t, Estimate{Offset: theirs.Sub(t), Bound: bound, Skew: r.skew()}, true
+	}
+	return time.Time{}, Estimate{}, false
+}
+
+// skew is the slope of a line through the tightest samples of the first and
+// the second half of a run.
+func (r *run) skew() float64 {
+	n := len(r.samples)
+	if n < 4 {
+		return 0
+	}
+	tightest := func(s []sample) sample {
+		return slices.MinFunc(s, func(a, b sample) int { return int((a.hi - a.lo) - (b.hi - b.lo)) })
+	}
+	a, b := tightest(r.samples[:n/2]), tightest(r.samples[n/2:])
+	span := b.at.Sub(a.at)
+	if span <= 0 {
+		return 0
+	}
+	return float64((b.lo+b.hi)/2-(a.lo+a.hi)/2) / float64(span)
+}

@@ -1,0 +1,193 @@
+package offset_test
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"bitbucket.org/uwpatio/voltadomar/internal/offset"
+)
+
+var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// wrongClock is a clock that is off.
+type wrongClock struct {
+	ahead time.Duration // at the epoch
+	skew  float64
+	steps []step
+}
+
+type step struct {
+	at time.Duration // since the epoch
+	by time.Duration
+}
+
+// offset is how far the clock is ahead at a time.
+func (c *wrongClock) offset(at time.Duration) time.Duration {
+	o := c.ahead + time.Duration(float64(at)*c.skew)
+	for _, s := range c.steps {
+		if at >= s.at {
+			o += s.by
+		}
+	}
+	return o
+}
+
+func (c *wrongClock) read(at time.Duration) time.Time { return epoch.Add(at + c.offset(at)) }
+
+func (c *wrongClock) count(at time.Duration) (n uint64) {
+	for _, s := range c.steps {
+		if at >= s.at {
+			n++
+		}
+	}
+	return n
+}
+
+// exchange is one that begins at a time, over a path with the given delays.
+func (c *wrongClock) exchange(at, there, inside, back time.Duration) offset.Exchange {
+	return offset.Exchange{
+		T1: epoch.Add(at), T2: c.read(at + there), T3: c.read(at + there + inside), T4: epoch.Add(at + there + inside + back),
+	}
+}
+
+// TestBounds makes 10,000 exchanges with clocks that are wrong in every way:
+// the true offset never lies outside the bound.
+func TestBounds(t *testing.T) {
+	clocks := map[string]wrongClock{
+		"ahead":   {ahead: 250 * time.Millisecond},
+		"behind":  {ahead: -3 * time.Second},
+		"fast":    {skew: 50e-6},
+		"slow":    {ahead: time.Hour, skew: -50e-6},
+		"stepped": {ahead: 250 * time.Millisecond, skew: 50e-6, steps: []step{{500 * time.Second, -3 * time.Second}}},
+		"back":    {steps: []step{{100 * time.Second, time.Millisecond}, {700 * time.Second, -time.Millisecond}}},
+	}
+	for name, c := range clocks {
+		t.Run(name, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(1, 2))
+			var e offset.Estimator
+			at := time.Duration(0)
+			previous := at
+			var known, unknown int
+			for range 10000 {
+				// From fast and even to slow and all one way.
+				there := time.Duration(r.ExpFloat64() * float64(100*time.Microsecond))
+				back := time.Duration(r.ExpFloat64() * float64(20*time.Millisecond))
+				inside := time.Duration(r.IntN(1000)) * time.Microsecond
+				end := at + there + inside + back
+				crossed := c.count(at) != c.count(end)
+				if !crossed {
+					x := c.exchange(at, there, inside, back)
+					if name == "back" {
+						x.Step = c.count(at) // too small a step to be seen
+					}
+					ok, _ := e.Add(x)
+					require.True(t, ok)
+				}
+				for _, when := range []time.Duration{at, end, end + time.Second, (at + previous) / 2} {
+					got, ok := e.At(epoch.Add(when))
+					if !ok || crossed || c.count(when) != c.count(end) {
+						unknown++
+						continue
+					}
+					known++
+					wrong := (got.Offset - c.offset(when)).Abs()
+					require.LessOrEqual(t, wrong, got.Bound, "at %v: offset %v, true %v", when, got.Offset, c.offset(when))
+				}
+				if got, ok := e.At(epoch.Add(end)); ok && !crossed {
+					age := float64(there+inside+back) * offset.MaxDrift
+					require.LessOrEqual(t, got.Bound, (there+back)/2+2*time.Duration(age)+time.Microsecond)
+				}
+				previous = at
+				at = end + time.Duration(r.IntN(200))*time.Millisecond
+			}
+			require.Greater(t, known, 100*unknown)
+		})
+	}
+}
+
+// TestOf finds when a clock read what it read.
+func TestOf(t *testing.T) {
+	c := wrongClock{ahead: 250 * time.Millisecond, skew: 50e-6, steps: []step{{10 * time.Second, -3 * time.Second}}}
+	var e offset.Estimator
+	_, _, ok := e.Of(epoch, epoch)
+	require.False(t, ok, "nothing is known yet")
+	for at := time.Duration(0); at < 20*time.Second; at += 500 * time.Millisecond {
+		x := c.exchange(at, 100*time.Microsecond, 0, 300*time.Microsecond)
+		x.Step = c.count(at)
+		ok, stepped := e.Add(x)
+		require.True(t, ok)
+		require.Equal(t, at == 10*time.Second, stepped, at)
+	}
+	for at := 100 * time.Millisecond; at < 20*time.Second; at += 700 * time.Millisecond {
+		when, got, ok := e.Of(c.read(at), epoch.Add(at+time.Millisecond))
+		if at > 9500*time.Millisecond && at < 10*time.Second {
+			require.False(t, ok, "set somewhere here: %v", at)
+			continue
+		}
+		require.True(t, ok, at)
+		require.LessOrEqual(t, when.Sub(epoch.Add(at)).Abs(), got.Bound, at)
+		require.LessOrEqual(t, (got.Offset - c.offset(at)).Abs(), got.Bound)
+		require.LessOrEqual(t, got.Bound, 300*time.Microsecond)
+	}
+}
+
+func TestSkew(t *testing.T) {
+	c := wrongClock{skew: 50e-6}
+	var e offset.Estimator
+	for at := time.Duration(0); at < 1000*time.Second; at += 10 * time.Second {
+		e.Add(c.exchange(at, 100*time.Microsecond, 0, 100*time.Microsecond))
+	}
+	got, ok := e.At(epoch.Add(1000 * time.Second))
+	require.True(t, ok)
+	require.InDelta(t, 50e-6, got.Skew, 1e-6)
+}
+
+func TestImpossible(t *testing.T) {
+	var e offset.Estimator
+	for _, x := range []offset.Exchange{
+		{T1: epoch.Add(1), T2: epoch, T3: epoch, T4: epoch},
+		{T1: epoch, T2: epoch.Add(1), T3: epoch, T4: epoch.Add(9)},
+		{T1: epoch, T2: epoch, T3: epoch.Add(time.Second), T4: epoch.Add(time.Millisecond)},
+	} {
+		ok, _ := e.Add(x)
+		require.False(t, ok)
+	}
+	_, ok := e.At(epoch)
+	require.False(t, ok)
+}
+
+// TestAnything draws clocks, paths and times.
+func TestAnything(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		us := func(name string, most int) time.Duration {
+			return time.Duration(rapid.IntRange(0, most).Draw(t, name)) * time.Microsecond
+		}
+		c := wrongClock{
+			ahead: us("ahead", 1e9) - us("behind", 1e9),
+			skew:  rapid.Float64Range(-offset.MaxDrift/2, offset.MaxDrift/2).Draw(t, "skew"),
+		}
+		var e offset.Estimator
+		at := time.Duration(0)
+		for range rapid.IntRange(1, 600).Draw(t, "exchanges") {
+			there, inside, back := us("there", 1e5), us("inside", 1e5), us("back", 1e5)
+			ok, stepped := e.Add(c.exchange(at, there, inside, back))
+			require.True(t, ok)
+			require.False(t, stepped)
+			at += there + inside + back + us("pause", 1e6)
+		}
+		for range 20 {
+			when := us("when", int(2*at/time.Microsecond)+1)
+			got, ok := e.At(epoch.Add(when))
+			require.True(t, ok)
+			require.LessOrEqual(t, (got.Offset - c.offset(when)).Abs(), got.Bound)
+			theirs := c.read(when)
+			found, got, ok := e.Of(theirs, epoch.Add(when))
+			require.True(t, ok)
+			require.LessOrEqual(t, found.Sub(epoch.Add(when)).Abs(), got.Bound+time.Microsecond)
+		}
+	})
+}
