@@ -35,6 +35,12 @@ type Dropper interface {
 	Dropped() uint64
 }
 
+// Clock is implemented by ports whose times come from another clock than
+// [time.Now]. It may be called by any goroutine.
+type Clock interface {
+	Now() time.Time
+}
+
 // Outgoing is a datagram to be sent.
 type Outgoing struct {
 	Data  []byte    // from the IP header on

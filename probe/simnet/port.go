@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"bitbucket.org/uwpatio/voltadomar/probe"
@@ -15,8 +16,9 @@ const maxQueue = 1 << 14
 
 // port is a site's door for an agent in this process.
 type port struct {
-	n  *Network
-	nd *node
+	n     *Network
+	nd    *node
+	clock *Clock
 
 	ready chan struct{}
 	ended chan struct{}
@@ -37,7 +39,8 @@ var _ probe.Dropper = (*port)(nil)
 
 // Port opens a site's door for an agent. All that arrives at the site's
 // addresses is captured, besides being answered as a host does, and both times
-// are the network's own, to the nanosecond: [probe.KernelStamp].
+// are exact to the nanosecond, but for what is wrong with the site's clock:
+// [probe.KernelStamp]. The port is a [probe.Clock].
 //
 // A datagram must be whole, with a valid header, and no longer than the MTU of
 // the site's link. The error of Port is [ErrUnknown], [ErrTaken] while another
@@ -49,9 +52,15 @@ func (n *Network) Port(site string) (probe.Port, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &port{n: n, nd: nd, ready: make(chan struct{}, 1), ended: make(chan struct{})}
+	p := &port{n: n, nd: nd, clock: n.clock(site), ready: make(chan struct{}, 1), ended: make(chan struct{})}
 	nd.door = p
 	return p, nil
+}
+
+// clock returns the clock of the site of that name.
+func (n *Network) clock(site string) *Clock {
+	i := slices.IndexFunc(n.scenario.Sites, func(s Site) bool { return s.Name == site })
+	return &n.scenario.Sites[i].Clock
 }
 
 var errDown = errors.New("network is down")
@@ -70,7 +79,7 @@ func (p *port) Send(ds []probe.Outgoing) error {
 		if d.Err == nil {
 			d.Err = n.send(p.nd, d.Data, now)
 		}
-		d.Time, d.Stamp = n.date(now), probe.KernelStamp
+		d.Time, d.Stamp = p.read(now), probe.KernelStamp
 	}
 	n.nudge()
 	return nil
@@ -114,7 +123,7 @@ func (p *port) collect(ds []probe.Incoming) (int, error) {
 	}
 	k := min(len(ds), len(p.queue))
 	for i, a := range p.queue[:k] {
-		ds[i] = probe.Incoming{Data: a.f.data, Time: n.date(a.at), Stamp: probe.KernelStamp}
+		ds[i] = probe.Incoming{Data: a.f.data, Time: p.read(a.at), Stamp: probe.KernelStamp}
 		p.lent = append(p.lent, a.f)
 	}
 	p.queue = append(p.queue[:0], p.queue[k:]...)

@@ -33,6 +33,22 @@ type Scenario struct {
 // answers beside the agent: it resets connections that it knows nothing of.
 type Site struct {
 	Host `yaml:",inline"`
+	// Clock is what the times of the agent's port come from.
+	Clock Clock `yaml:"clock"`
+}
+
+// Clock is a clock that may be wrong. The zero value is right.
+type Clock struct {
+	Ahead time.Duration `yaml:"ahead"` // at the start; negative: behind
+	// Skew is how much faster it runs, in millionths: -1000 to 1000.
+	Skew  float64     `yaml:"skew"`
+	Steps []ClockStep `yaml:"steps"`
+}
+
+// ClockStep is a setting of a clock.
+type ClockStep struct {
+	At time.Duration `yaml:"at"` // since the start
+	By time.Duration `yaml:"by"` // forward; negative: back
 }
 
 // Host is an end of the network. It answers as a Linux host does. A host with
@@ -82,7 +98,8 @@ type Stack struct {
 	Silent bool `yaml:"silent"` // answers nothing; a router still forwards
 	// TTL of what it sends; default 64 for hosts and 255 for routers.
 	TTL uint8 `yaml:"ttl"`
-	// Errors limits its ICMP errors.
+	// Errors limits its ICMP errors, but not those that path MTU discovery
+	// needs.
 	Errors RateLimit `yaml:"errors"`
 	// Quote is how many bytes after the IP header its errors quote, at least
 	// 8. Default: as much as fits into 576 bytes (RFC 1812) and, over IPv6,
@@ -180,7 +197,7 @@ type Properties struct {
 	// during which later ones pass.
 	Reorder   float64       `yaml:"reorder"`
 	ReorderBy time.Duration `yaml:"reorder-by"` // default the delay
-	MTU       int           `yaml:"mtu"`        // in bytes, 1280 to 65535, or from 68 where there is no IPv6; default 1500
+	MTU       int           `yaml:"mtu"`        // in bytes, 68 to 65535, for IPv6 at least 1280 (RFC 8200); default 1500
 	Cost      int           `yaml:"cost"`       // 1 to 65535; default 1
 }
 
