@@ -73,11 +73,11 @@ func portUnreachable(f *flight) complaint {
 // answerError sends an ICMP error about f, unless f is one itself or the node
 // may not (RFC 1122 section 3.2.2, RFC 4443 section 2.4).
 func (n *Network) answerError(nd *node, f *flight, c complaint) {
-	if nd.silent || f.piece || f.isICMPError() || f.src.IsUnspecified() || f.src.IsMulticast() || f.src.IsLoopback() || f.dst.IsMulticast() {
+	if nd.silent || f.piece && !f.v6 || f.isICMPError() || f.src.IsUnspecified() || f.src.IsMulticast() || f.src.IsLoopback() || f.dst.IsMulticast() {
 		return
 	}
 	src := n.errorSource(nd, f)
-	if !src.IsValid() || !nd.mayError(f.src, n.current) {
+	if !src.IsValid() || c.mtu == 0 && !nd.mayError(f.src, n.current) {
 		return
 	}
 	e := packet.ICMPError{Type: c.typ, Code: c.code, MTU: uint32(c.mtu)}
@@ -150,8 +150,8 @@ func (n *Network) errorSource(nd *node, f *flight) netip.Addr {
 			via = out
 		}
 	}
-	if a := nd.ifaces[via].addr[fam]; via != own && a.IsValid() {
-		return a
+	if via != own && nd.ifaces[via].addr[fam].IsValid() {
+		return nd.ifaces[via].addr[fam]
 	}
 	return nd.own[fam]
 }
@@ -163,7 +163,9 @@ func (nd *node) quote(f *flight, ext int) []byte {
 	if f.v6 {
 		room = maxError6 - packet.IPv6HeaderLen - packet.ICMPHeaderLen
 	}
-	room = (room - ext) &^ 7
+	if ext > 0 {
+		room = (room - ext) &^ 7 // the unit of the length field, RFC 4884
+	}
 	if nd.stack.Quote > 0 {
 		room = min(room, f.transport+nd.stack.Quote)
 	}
@@ -192,15 +194,21 @@ func (nd *node) quote(f *flight, ext int) []byte {
 // extension returns the extension structure (RFC 4884) of an error, nil if
 // there is nothing to say.
 func (nd *node) extension(f *flight, c complaint) []byte {
-	if f.v6 && c.typ == packet.ICMPv6PacketTooBig || c.mtu > 0 {
-		return nil
+	if f.v6 && c.typ == packet.ICMPv6PacketTooBig {
+		return nil // has no room for it
 	}
 	var objects []packet.Object
 	if t := f.tunnel; t != nil && f.in != own && !t.Bare {
-		top := packet.MPLSLabel{Label: t.Labels[f.hop-1], Bottom: len(t.Inner) == 0, TTL: f.ttl()}
+		// Both were set where the tunnel begins; only the outer one counts
+		// down (RFC 3443).
+		inner := uint8(255)
+		if !t.Hidden {
+			inner = f.ttl() + uint8(f.hop-1)
+		}
+		top := packet.MPLSLabel{Label: t.Labels[f.hop-1], Bottom: len(t.Inner) == 0, TTL: inner - uint8(f.hop-1)}
 		stack := top.Append(nil)
 		for i, l := range t.Inner {
-			stack = packet.MPLSLabel{Label: l, Bottom: i == len(t.Inner)-1, TTL: f.ttl()}.Append(stack)
+			stack = packet.MPLSLabel{Label: l, Bottom: i == len(t.Inner)-1, TTL: inner}.Append(stack)
 		}
 		objects = append(objects, packet.Object{Class: packet.ClassMPLS, CType: 1, Payload: stack})
 	}

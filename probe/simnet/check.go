@@ -1,9 +1,11 @@
 package simnet
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -20,11 +22,13 @@ func checkAddr(a netip.Addr) error {
 	switch {
 	case !a.IsValid():
 		return fmt.Errorf("no address, want one such as 192.0.2.1")
-	case a.Zone() != "" || a.Is4In6() || a.IsUnspecified() || a.IsMulticast():
+	case a.Zone() != "" || a.Is4In6() || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a == broadcast:
 		return fmt.Errorf("%v, want a unicast address without zone", a)
 	}
 	return nil
 }
+
+var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
 func checkPrefix(p netip.Prefix) error {
 	switch {
@@ -34,6 +38,23 @@ func checkPrefix(p netip.Prefix) error {
 		return fmt.Errorf("%v, want a unicast prefix", p)
 	}
 	return nil
+}
+
+// checkLinkPrefix checks one of the prefixes of a link.
+func checkLinkPrefix(p netip.Prefix, others []netip.Prefix) error {
+	if err := checkPrefix(p); err != nil {
+		return err
+	}
+	if p.Bits() == p.Addr().BitLen() {
+		return fmt.Errorf("%v, want room for two addresses", p)
+	}
+	for _, o := range others {
+		if o.Addr().Is4() == p.Addr().Is4() {
+			return fmt.Errorf("%v beside %v, want one of each family", p, o)
+		}
+	}
+	first, second := pair(p)
+	return cmp.Or(checkAddr(first), checkAddr(second))
 }
 
 func checkTime(d time.Duration, where string) error {
@@ -110,6 +131,44 @@ func checkStack(s *Stack, where string) error {
 	return nil
 }
 
+func checkRange(r PortRange, where string) error {
+	if r.First > r.Last {
+		return wrong(where, "%d-%d, want the lower port first", r.First, r.Last)
+	}
+	return nil
+}
+
+func checkPorts(p *Ports, where string) error {
+	for _, l := range []struct {
+		name   string
+		ranges []PortRange
+	}{{"open", p.Open}, {"closed", p.Closed}, {"filtered", p.Filtered}} {
+		for i, r := range l.ranges {
+			if err := checkRange(r, fmt.Sprintf("%s.%s[%d]", where, l.name, i)); err != nil {
+				return err
+			}
+		}
+	}
+	if int(p.Rest) >= len(portStates) {
+		return wrong(where+".rest", "%d, want 0 to %d", p.Rest, len(portStates)-1)
+	}
+	return nil
+}
+
+func checkDNS(name, where string) error {
+	if name == "" {
+		return nil
+	}
+	ok := len(name) <= 253
+	for label := range strings.SplitSeq(name, ".") {
+		ok = ok && checkName(label) == nil
+	}
+	if !ok {
+		return wrong(where+".dns", "%.80q, want a domain name such as r1.example, without a dot at its end", name)
+	}
+	return nil
+}
+
 func checkRules(rules []Rule, where string) error {
 	for i, r := range rules {
 		at := fmt.Sprintf("%s[%d]", where, i)
@@ -124,7 +183,12 @@ func checkRules(rules []Rule, where string) error {
 				return wrong(at+"."+p.name, "%v", err)
 			}
 		}
+		if err := checkRange(r.Ports, at+".ports"); err != nil {
+			return err
+		}
 		switch {
+		case r.From.IsValid() && r.To.IsValid() && r.From.Addr().Is4() != r.To.Addr().Is4():
+			return wrong(at, "from %v to %v, want prefixes of one family", r.From, r.To)
 		case int(r.Protocol) >= len(protocols):
 			return wrong(at+".protocol", "%d, want 0 to %d", r.Protocol, len(protocols)-1)
 		case int(r.Action) >= len(actions):
@@ -143,6 +207,9 @@ func (c *compiler) checkRouter(r *Router, where string) error {
 		return err
 	}
 	if err := checkRules(r.Filters, where+".filters"); err != nil {
+		return err
+	}
+	if err := checkDNS(r.DNS, where); err != nil {
 		return err
 	}
 	for i, a := range r.Addresses {

@@ -54,13 +54,19 @@ func (c *compiler) name() error {
 			return wrong("name", "%v", err)
 		}
 	}
+	for i, e := range c.s.Expect {
+		if e.At < 0 {
+			return wrong(fmt.Sprintf("expect[%d].at", i), "%v, want 0 or more", e.At)
+		}
+	}
 	return nil
 }
 
 // declare makes the nodes that are listed.
 func (c *compiler) declare() error {
 	for i := range c.s.Sites {
-		if err := c.end(&c.s.Sites[i].Host, siteKind, fmt.Sprintf("sites[%d]", i)); err != nil {
+		site, where := &c.s.Sites[i], fmt.Sprintf("sites[%d]", i)
+		if err := cmp.Or(c.end(&site.Host, siteKind, where), site.Clock.check(where+".clock")); err != nil {
 			return err
 		}
 	}
@@ -78,8 +84,8 @@ func (c *compiler) declare() error {
 		if err != nil {
 			return err
 		}
-		nd.router, nd.stack = r, r.Stack
-		nd.finish()
+		nd.stack = r.Stack
+		c.makeRouter(nd, r)
 	}
 	return nil
 }
@@ -100,6 +106,15 @@ func (c *compiler) end(h *Host, k kind, where string) error {
 		if err := checkPrefix(p); err != nil {
 			return wrong(fmt.Sprintf("%s.prefixes[%d]", where, i), "%v", err)
 		}
+	}
+	if err := checkPorts(&h.UDP, where+".udp"); err != nil {
+		return err
+	}
+	if err := checkPorts(&h.TCP, where+".tcp"); err != nil {
+		return err
+	}
+	if err := checkDNS(h.DNS, where); err != nil {
+		return err
 	}
 	for port := range h.Services {
 		if port == 0 {
@@ -130,6 +145,13 @@ func (c *compiler) add(name string, k kind, where string) (*node, error) {
 	c.n.byName[name] = nd.index
 	c.where = append(c.where, where)
 	return nd, nil
+}
+
+// makeRouter makes a node a router.
+func (c *compiler) makeRouter(nd *node, r *Router) {
+	nd.router, nd.rank = r, int32(len(c.n.routers))
+	c.n.routers = append(c.n.routers, nd)
+	nd.finish()
 }
 
 // finish fills in the defaults of a node's stack.
@@ -165,11 +187,8 @@ func (c *compiler) draw() error {
 			}
 		}
 		for j, p := range l.Prefixes {
-			if err := checkPrefix(p); err != nil {
+			if err := checkLinkPrefix(p, l.Prefixes[:j]); err != nil {
 				return wrong(fmt.Sprintf("%s.prefixes[%d]", where, j), "%v", err)
-			}
-			if p.Bits() == p.Addr().BitLen() {
-				return wrong(fmt.Sprintf("%s.prefixes[%d]", where, j), "%v, want room for two addresses", p)
 			}
 		}
 		for _, s := range segments {
@@ -181,8 +200,7 @@ func (c *compiler) draw() error {
 				if err != nil {
 					return err
 				}
-				nd.router = &Router{Name: name}
-				nd.finish()
+				c.makeRouter(nd, &Router{Name: name})
 			}
 			there, back := there, back
 			if s.delay > 0 {
@@ -219,12 +237,8 @@ func (c *compiler) join() error {
 		a.ifaces = append(a.ifaces, iface{peer: b.index, remote: l.bt, out: &direction{id: uint64(2 * i), Properties: l.there}})
 		b.ifaces = append(b.ifaces, iface{peer: a.index, remote: l.at, out: &direction{id: uint64(2*i + 1), Properties: l.back}})
 		for _, p := range l.prefixes {
-			first := p.Masked().Addr()
-			if p.Bits() < p.Addr().BitLen()-1 {
-				first = first.Next()
-			}
-			f := family(first)
-			a.ifaces[l.at].addr[f], b.ifaces[l.bt].addr[f] = first, first.Next()
+			f := family(p.Addr())
+			a.ifaces[l.at].addr[f], b.ifaces[l.bt].addr[f] = pair(p)
 		}
 	}
 	return nil
@@ -245,6 +259,15 @@ func (c *compiler) number(i int) ([]netip.Prefix, error) {
 		netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 18 + byte(i>>15), byte(i >> 7), byte(i << 1)}), 31),
 		netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, byte(i >> 8), byte(i)}), 127),
 	}, nil
+}
+
+// pair returns the first two addresses of a prefix: those of a link's ends.
+func pair(p netip.Prefix) (first, second netip.Addr) {
+	first = p.Masked().Addr()
+	if p.Bits() < p.Addr().BitLen()-1 {
+		first = first.Next()
+	}
+	return first, first.Next()
 }
 
 func (nd *node) unnumbered() bool { return nd.router != nil && len(nd.router.Addresses) > 0 }
@@ -268,20 +291,22 @@ func (c *compiler) own() error {
 			addresses = nd.router.Addresses
 		} else {
 			addresses = nd.host.Addresses
-			for j, p := range nd.host.Prefixes {
-				if err := claim(nd, p, fmt.Sprintf("%s.prefixes[%d]", where, j)); err != nil {
-					return err
-				}
-				nd.setOwn(p.Masked().Addr())
-			}
 		}
 		for j, a := range addresses {
 			if err := claim(nd, single(a), fmt.Sprintf("%s.addresses[%d]", where, j)); err != nil {
 				return err
 			}
-			if j == 0 || !nd.own[family(a)].IsValid() {
-				nd.own[family(a)] = a
+			nd.setOwn(a)
+		}
+		if nd.router != nil {
+			continue
+		}
+		for j, p := range nd.host.Prefixes {
+			if err := claim(nd, p, fmt.Sprintf("%s.prefixes[%d]", where, j)); err != nil {
+				return err
 			}
+			first, _ := pair(p)
+			nd.setOwn(first)
 		}
 	}
 	for i := range c.links {
@@ -389,7 +414,6 @@ func (c *compiler) tunnels() error {
 				return wrong(where+".draw", "%v", err)
 			}
 			tn.out = append(tn.out, via[0])
-			tn.back = append(tn.back, nd.ifaces[via[0]].remote)
 		}
 		if len(tn.path) < 3 {
 			return wrong(where+".draw", "%q, want at least three routers", t.Draw)
@@ -411,6 +435,9 @@ func (c *compiler) tunnels() error {
 			return wrong(where+".inner", "%d labels, want at most 8", len(t.Inner))
 		}
 		first := c.n.nodes[tn.path[0]]
+		if slices.ContainsFunc(first.tunnels, func(o *tunnel) bool { return o.path[1] == tn.path[1] }) {
+			return wrong(where+".draw", "%q begins like another tunnel, want one for each neighbour", t.Draw)
+		}
 		first.tunnels = append(first.tunnels, tn)
 	}
 	return nil

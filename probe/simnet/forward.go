@@ -61,13 +61,13 @@ func (n *Network) forward(nd *node, f *flight) {
 		n.drop(nd, f, DropTooBig)
 		return
 	}
+	if !hidden {
+		f.decrement()
+	}
 	if r := match(nd.router.Filters, f); r != nil && r.Action != ActionAccept {
 		n.refuse(nd, f, r)
 		n.drop(nd, f, DropFiltered)
 		return
-	}
-	if !hidden {
-		f.decrement()
 	}
 	if inTunnel {
 		f.hop++
@@ -76,7 +76,7 @@ func (n *Network) forward(nd *node, f *flight) {
 		}
 	} else {
 		nd.rewrite(f)
-		nd.push(out, f)
+		n.push(nd, out, f)
 	}
 	if nd.nat != nil && slices.Contains(nd.nat.outside, out) && !slices.Contains(nd.nat.outside, f.in) {
 		if !nd.nat.leave(f, n.current) {
@@ -87,13 +87,20 @@ func (n *Network) forward(nd *node, f *flight) {
 	n.emit(nd, out, f)
 }
 
-// push puts a packet into the tunnel that begins with this hop.
-func (nd *node) push(out int32, f *flight) {
+// push puts a packet into the tunnel that begins with this hop, if all of it
+// is up.
+func (n *Network) push(nd *node, out int32, f *flight) {
 	for _, t := range nd.tunnels {
-		if t.out[0] == out {
-			f.tunnel, f.hop = t, 1
-			return
+		if t.path[1] != nd.ifaces[out].peer {
+			continue
 		}
+		for i, k := range t.out[1:] {
+			if n.nodes[t.path[i+1]].ifaces[k].out.down {
+				return
+			}
+		}
+		f.tunnel, f.hop = t, 1
+		return
 	}
 }
 
@@ -239,7 +246,7 @@ func (n *Network) refuse(nd *node, f *flight, r *Rule) {
 
 // respond sends a packet that a node made, after the time that it takes.
 func (n *Network) respond(nd *node, f *flight, to *flight) {
-	if to.talk == maxTalk {
+	if nd.silent || to.talk == maxTalk {
 		n.give(f)
 		return
 	}

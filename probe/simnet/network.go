@@ -26,6 +26,7 @@ type Network struct {
 
 	mu      sync.Mutex // guards what follows and all nodes
 	nodes   []*node
+	routers []*node
 	byName  map[string]int32
 	table   table
 	trees   map[string]*tree

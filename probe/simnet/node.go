@@ -18,6 +18,7 @@ const (
 type node struct {
 	name   string
 	index  int32
+	rank   int32 // among routers
 	kind   kind
 	ifaces []iface
 	own    [2]netip.Addr // the first of its own addresses, by family
@@ -72,7 +73,6 @@ type tunnel struct {
 	*Tunnel
 	path []int32 // nodes
 	out  []int32 // the interface of path[i] to path[i+1]
-	back []int32 // the interface of path[i+1] by which that comes in
 }
 
 func family(a netip.Addr) int {

@@ -28,11 +28,13 @@ type gateway struct {
 
 // tree is the way from every router to the nearest of some gateways.
 type tree struct {
-	first []int32 // of router i, hops[first[i]:first[i+1]]
+	first []int32 // of the i-th router, hops[first[i]:first[i+1]]
 	hops  []int32 // interfaces; direct: the entry's gateways at that router
 }
 
-const direct = -1
+func (t *tree) at(nd *node) []int32 { return t.hops[t.first[nd.rank]:t.first[nd.rank+1]] }
+
+const direct = -1 // as in own
 
 // table finds entries by the longest prefix.
 type table struct {
@@ -114,71 +116,80 @@ func (n *Network) refresh(e *entry) {
 		}
 	}
 	e.gateways = kept
-	var key []byte
+	// Entries share a tree where the way to them branches alike.
+	least := slices.MinFunc(e.gateways, func(a, b gateway) int { return cmp.Compare(a.cost, b.cost) }).cost
+	key := n.scratch[:0]
 	for i, g := range e.gateways {
 		if i == 0 || g.router != e.gateways[i-1].router {
-			key = binary.AppendUvarint(binary.AppendUvarint(key, uint64(g.router)), uint64(g.cost))
+			key = binary.AppendUvarint(binary.AppendUvarint(key, uint64(g.router)), uint64(g.cost-least))
 		}
 	}
+	n.scratch = key[:0]
 	e.tree = n.trees[string(key)]
 	if e.tree == nil {
+		if len(n.trees) >= maxTrees {
+			clear(n.trees)
+		}
 		e.tree = n.grow(e.gateways)
 		n.trees[string(key)] = e.tree
 	}
 }
 
+// maxTrees is how many trees are kept for prefixes that share them.
+const maxTrees = 1 << 14
+
 // grow finds the shortest paths from all routers to the nearest gateway
 // (Dijkstra).
 func (n *Network) grow(gateways []gateway) *tree {
 	const far = int(^uint(0) >> 1)
-	dist := make([]int, len(n.nodes))
-	start := make([]int, len(n.nodes))
+	dist := make([]int, len(n.routers))
+	start := make([]int, len(n.routers))
 	for i := range dist {
 		dist[i], start[i] = far, far
 	}
 	var q frontier
 	for _, g := range gateways {
-		dist[g.router], start[g.router] = g.cost, g.cost
-		heap.Push(&q, place{g.router, g.cost})
+		rank := n.nodes[g.router].rank
+		dist[rank], start[rank] = g.cost, g.cost
+		heap.Push(&q, place{rank, g.cost})
 	}
 	for len(q) > 0 {
 		p := heap.Pop(&q).(place)
-		if p.dist > dist[p.node] {
+		if p.dist > dist[p.rank] {
 			continue
 		}
-		for _, i := range n.nodes[p.node].ifaces {
+		for _, i := range n.routers[p.rank].ifaces {
 			peer := n.nodes[i.peer]
 			back := peer.ifaces[i.remote].out
 			if peer.router == nil || back.down {
 				continue
 			}
-			if d := p.dist + back.Cost; d < dist[peer.index] {
-				dist[peer.index] = d
-				heap.Push(&q, place{peer.index, d})
+			if d := p.dist + back.Cost; d < dist[peer.rank] {
+				dist[peer.rank] = d
+				heap.Push(&q, place{peer.rank, d})
 			}
 		}
 	}
-	t := &tree{first: make([]int32, 1, len(n.nodes)+1)}
-	for _, nd := range n.nodes {
-		if d := dist[nd.index]; nd.router != nil && d < far {
-			if d == start[nd.index] {
-				t.hops = append(t.hops, direct)
-			}
-			for i := range nd.ifaces {
-				f := &nd.ifaces[i]
-				if !f.out.down && dist[f.peer] < far && n.nodes[f.peer].router != nil && dist[f.peer]+f.out.Cost == d {
-					t.hops = append(t.hops, int32(i))
-				}
+	t := &tree{first: make([]int32, 1, len(n.routers)+1)}
+	for rank, nd := range n.routers {
+		d := dist[rank]
+		if d == start[rank] && d < far {
+			t.hops = append(t.hops, direct)
+		}
+		for i := range nd.ifaces {
+			out, peer := nd.ifaces[i].out, n.nodes[nd.ifaces[i].peer]
+			if d < far && !out.down && peer.router != nil && dist[peer.rank] < far && dist[peer.rank]+out.Cost == d {
+				t.hops = append(t.hops, int32(i))
 			}
 		}
 		t.first = append(t.first, int32(len(t.hops)))
 	}
-	t.hops = slices.Clip(t.hops)
+	t.hops = append([]int32(nil), t.hops...) // as long as needed
 	return t
 }
 
 type place struct {
-	node int32
+	rank int32
 	dist int
 }
 
@@ -220,32 +231,14 @@ func (n *Network) route(nd *node, f *flight) (out int32, drop DropKind, ok bool)
 		if s.drop != NoDrop {
 			return 0, s.drop, false
 		}
-		up := 0
-		for _, v := range s.via {
-			if !nd.ifaces[v].out.down {
-				up++
-			}
-		}
-		if up == 0 {
-			break // as if it were not there
-		}
-		k := nd.choose(n.seed, f, up)
-		for _, v := range s.via {
-			if nd.ifaces[v].out.down {
-				continue
-			}
-			if k == 0 {
-				return v, NoDrop, true
-			}
-			k--
+		if out, ok := n.via(nd, s.via, f); ok {
+			return out, NoDrop, true
 		}
 	}
 	if f.to == nil || f.to.tree == nil {
 		return 0, NoDrop, false
 	}
-	t := f.to.tree
-	hops := t.hops[t.first[nd.index]:t.first[nd.index+1]]
-	var here []gateway
+	hops, here := f.to.tree.at(nd), []gateway(nil)
 	total := len(hops)
 	if total > 0 && hops[0] == direct {
 		here = f.to.local(nd.index)
@@ -255,11 +248,42 @@ func (n *Network) route(nd *node, f *flight) (out int32, drop DropKind, ok bool)
 	if total == 0 {
 		return 0, NoDrop, false
 	}
-	k := nd.choose(n.seed, f, total)
-	if k < len(here) {
-		return here[k].iface, NoDrop, true
+	for k := nd.choose(n.seed, f, total); ; k-- {
+		// In the order drawn, whether neighbours own the address or know who
+		// does.
+		if len(hops) == 0 || len(here) > 0 && here[0].iface < hops[0] {
+			out, here = here[0].iface, here[1:]
+		} else {
+			out, hops = hops[0], hops[1:]
+		}
+		if k == 0 {
+			return out, NoDrop, true
+		}
 	}
-	return hops[k-len(here)], NoDrop, true
+}
+
+// via chooses among the interfaces of a static route that are up.
+func (n *Network) via(nd *node, all []int32, f *flight) (out int32, ok bool) {
+	up := 0
+	for _, v := range all {
+		if !nd.ifaces[v].out.down {
+			up++
+		}
+	}
+	if up == 0 {
+		return 0, false
+	}
+	k := nd.choose(n.seed, f, up)
+	for _, v := range all {
+		if nd.ifaces[v].out.down {
+			continue
+		}
+		if k == 0 {
+			return v, true
+		}
+		k--
+	}
+	return 0, false
 }
 
 // choose picks one of total routes of equal cost.
@@ -284,7 +308,7 @@ func (f *flight) field(field Field) uint64 {
 		h = mix(h ^ binary.BigEndian.Uint64(d[:8]))
 		return mix(h ^ binary.BigEndian.Uint64(d[8:]))
 	case FieldPorts:
-		if p := f.payload(); !f.piece && len(p) >= 4 {
+		if p := f.payload(); !f.piece && !f.more && len(p) >= 4 {
 			return uint64(binary.BigEndian.Uint32(p))
 		}
 	case FieldProtocol:

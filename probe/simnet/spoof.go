@@ -51,6 +51,8 @@ func (c *compiler) spoof() error {
 			return wrong(where+".rate", "given for a spoofer that sees probes, which forges one answer to each")
 		case cfg.Start < 0 || cfg.Until < 0:
 			return wrong(where, "start %v, until %v, want 0 or more", cfg.Start, cfg.Until)
+		case cfg.Until > 0 && cfg.Until <= cfg.Start:
+			return wrong(where+".until", "%v, want a time after the start at %v, or 0 for ever", cfg.Until, cfg.Start)
 		case !blind && c.n.nodes[k].router == nil:
 			return wrong(where+".at", "%q is no router, want one that probes pass", cfg.At)
 		}
