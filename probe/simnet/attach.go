@@ -34,11 +34,12 @@ func (n *Network) Attach(site string, deliver func(datagram []byte, at time.Time
 }
 
 // KeepTime makes packets reach attachments as close to their time as the
-// operating system can: on Linux within microseconds while a processor is
-// free, otherwise within a millisecond or two, as without it. The network then
-// has a thread of its own, of high priority where this process may have that,
-// which spends up to 50 µs awake before each packet. It must not be called
-// within testing/synctest, where time is exact without it.
+// operating system can: on Linux mostly within 50 µs while a processor is free,
+// otherwise, as without it, within a millisecond or two. The network then has
+// a thread of its own, of the highest priority if this process may have that,
+// which is awake from 50 µs before each packet on, or from up to 500 where the
+// kernel is slow. KeepTime must not be called within testing/synctest, where
+// time is exact without it.
 func (n *Network) KeepTime() (err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

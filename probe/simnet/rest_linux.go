@@ -13,6 +13,8 @@ import (
 type bell struct {
 	fd   int
 	rung atomic.Bool
+	// awake is how long before its time the engine wakes up.
+	awake time.Duration
 }
 
 func newBell() (*bell, error) {
@@ -20,7 +22,7 @@ func newBell() (*bell, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open eventfd: %w", err)
 	}
-	return &bell{fd: fd}, nil
+	return &bell{fd: fd, awake: leastAwake}, nil
 }
 
 func (b *bell) ring() {
@@ -42,22 +44,30 @@ func punctual() {
 }
 
 // rest waits for d, or for less if the bell rings. Kernels wake a thread up
-// late by the time that a sleeping processor needs for it: the end of the wait
-// is passed awake.
+// late by the time that a sleeping processor needs for it, which grows with how
+// long it slept: the end of the wait is passed awake.
 func (b *bell) rest(d time.Duration) {
-	const awake = 50 * time.Microsecond
 	end := time.Now().Add(d)
 	for !b.rung.Load() {
 		left := time.Until(end)
 		if left <= 0 {
 			return
 		}
-		if left > awake {
-			ts := unix.NsecToTimespec(int64(left - awake))
-			_, _ = unix.Ppoll([]unix.PollFd{{Fd: int32(b.fd), Events: unix.POLLIN}}, &ts, nil)
+		if nap := left - b.awake; nap > 0 {
+			ts := unix.NsecToTimespec(int64(nap))
+			if k, err := unix.Ppoll([]unix.PollFd{{Fd: int32(b.fd), Events: unix.POLLIN}}, &ts, nil); k == 0 && err == nil {
+				b.learn(b.awake - time.Until(end))
+			}
 		}
 	}
 	var count [8]byte
 	_, _ = unix.Read(b.fd, count[:])
 	b.rung.Store(false)
+}
+
+const leastAwake, mostAwake = 50 * time.Microsecond, 500 * time.Microsecond
+
+// learn takes note of how late the kernel was.
+func (b *bell) learn(late time.Duration) {
+	b.awake = min(max(2*late, b.awake-b.awake/32, leastAwake), mostAwake)
 }
