@@ -120,7 +120,7 @@ func matchError(d *wire.Datagram, a *probe.Answer) bool {
 	}
 	a.ID = h.Seq()
 	switch {
-	case len(payload) >= identityLen && (q.V6 || usePayload(q.ID, payload)):
+	case len(payload) >= identityLen && usePayload(&q, payload):
 		a.Tag, a.TagBits = binary.BigEndian.Uint64(payload[2:]), 64
 	case !q.V6:
 		a.Tag, a.TagBits, a.Swappable = uint64(q.ID), 16, true
@@ -129,10 +129,13 @@ func matchError(d *wire.Datagram, a *probe.Answer) bool {
 	return true
 }
 
-// usePayload decides which tag of a quoted probe over IPv4 to believe: that in
-// the payload, unless the header contradicts it and the quote was padded from
-// the middle of the tag on.
-func usePayload(ipID uint16, payload []byte) bool {
+// usePayload decides whether to believe the tag in a quoted payload: not where
+// it is all padding, nor, over IPv4, where the header contradicts it and the
+// quote may have been padded from the middle of the tag on.
+func usePayload(q *wire.Quote, payload []byte) bool {
 	tag := binary.BigEndian.Uint64(payload[2:])
-	return uint16(tag) != 0 || wire.Mangled(ipID, probe.Tag16(tag))
+	if q.V6 {
+		return tag != 0
+	}
+	return !q.Partial(tag) || uint16(tag) != 0 && wire.Mangled(q.ID, uint16(tag))
 }

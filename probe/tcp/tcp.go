@@ -112,9 +112,11 @@ func matchError(d *wire.Datagram, a *probe.Answer) bool {
 	if !wire.ReadQuote(d, probe.TCP, &q, a) || len(q.Payload) < 8 {
 		return false
 	}
-	// A quote may end before the flags; what it has of the header is in h.
+	// A quote may end before the flags, which padding may then stand for; what
+	// it has of the header is in h.
 	h, _, err := packet.ParseTCP(q.Payload)
-	if !wire.InRange(h.SrcPort) || err == nil && h.Flags&(packet.SYN|packet.ACK|packet.RST) != packet.SYN {
+	cut := err != nil || h.Flags == 0 && q.Padded()
+	if !wire.InRange(h.SrcPort) || !cut && h.Flags&(packet.SYN|packet.ACK|packet.RST) != packet.SYN {
 		return false
 	}
 	if !identify(h.Seq, a) {

@@ -106,7 +106,7 @@ func matchError(d *wire.Datagram, a *probe.Answer) bool {
 		return false
 	}
 	h, payload, err := packet.ParseUDP(q.Payload)
-	if err != nil || !read(&q.Datagram, h, payload, a) {
+	if err != nil || !read(&q, h, payload, a) {
 		*a = probe.Answer{}
 		return false
 	}
@@ -115,7 +115,7 @@ func matchError(d *wire.Datagram, a *probe.Answer) bool {
 }
 
 // read takes the identity from a quoted probe.
-func read(q *wire.Datagram, h packet.UDP, payload []byte, a *probe.Answer) bool {
+func read(q *wire.Quote, h packet.UDP, payload []byte, a *probe.Answer) bool {
 	classic := !wire.InRange(h.SrcPort)
 	id, tag, ok := identity(payload)
 	if q.V6 {
@@ -131,7 +131,7 @@ func read(q *wire.Datagram, h packet.UDP, payload []byte, a *probe.Answer) bool 
 	if classic && q.ID != h.SrcPort {
 		return false
 	}
-	if ok && usePayload(q.ID, h.Checksum, id, tag) {
+	if ok && usePayload(q, h.Checksum, id, tag) {
 		a.ID, a.Tag, a.TagBits = id, tag, 64
 		return true
 	}
@@ -144,19 +144,20 @@ func read(q *wire.Datagram, h packet.UDP, payload []byte, a *probe.Answer) bool 
 
 // usePayload decides which identity of a quoted probe over IPv4 to believe:
 // that in the payload unless both fields of the headers contradict it, or the
-// quote was padded from the middle of the tag on.
-func usePayload(ipID, checksum, id uint16, tag uint64) bool {
-	if checksum == 0 || checksum == probe.Tag16(tag) {
+// quote may have been padded from the middle of the tag on.
+func usePayload(q *wire.Quote, checksum, id uint16, tag uint64) bool {
+	if checksum == 0 || checksum == uint16(tag) {
 		return true
 	}
-	return uint16(tag) != 0 && wire.Mangled(ipID, id)
+	return !q.Partial(tag) && wire.Mangled(q.ID, id)
 }
 
-// identity reads identifier and tag from the payload of a probe.
+// identity reads identifier and tag from the payload of a probe. No tag at all
+// is padding, of which the identifier may be a part.
 func identity(payload []byte) (id uint16, tag uint64, ok bool) {
 	if len(payload) < identityLen {
 		return 0, 0, false
 	}
-	id = binary.BigEndian.Uint16(payload[2:])
-	return id, binary.BigEndian.Uint64(payload[4:]), id != 0
+	id, tag = binary.BigEndian.Uint16(payload[2:]), binary.BigEndian.Uint64(payload[4:])
+	return id, tag, id != 0 && tag != 0
 }

@@ -104,6 +104,15 @@ func ReadQuote(d *Datagram, protocol uint8, q *Quote, a *probe.Answer) bool {
 	return true
 }
 
+// Padded tells whether zeros may follow what was quoted (RFC 4884 section 5).
+func (q *Quote) Padded() bool { return q.ext != nil }
+
+// Partial tells whether a tag read from a quoted payload may be only the start
+// of one: what ends in zeros may end in padding, or in what a router cleared.
+func (q *Quote) Partial(tag uint64) bool {
+	return uint16(tag) == 0 || q.Padded() && uint8(tag) == 0
+}
+
 // Finish fills the label stack into a matched answer, and takes from it what
 // it knows of the tag where the error arrived corrupted.
 func (q *Quote) Finish(a *probe.Answer) {
