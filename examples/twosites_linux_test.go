@@ -85,9 +85,9 @@ func requireTrace(t *testing.T, trace *result.Trace, target netip.Addr, hops [5]
 	require.Equal(t, target, trace.Destination)
 	require.True(t, trace.Reached)
 	require.Empty(t, trace.Partial)
-	require.NotEmpty(t, trace.Clocks["a"])
-	require.NotEmpty(t, trace.Clocks["b"])
-	require.NotEqual(t, trace.Clocks["a"], trace.Clocks["b"], "two processes")
+	require.NotEmpty(t, trace.Clocks["a"].Name)
+	require.NotEmpty(t, trace.Clocks["b"].Name)
+	require.NotEqual(t, trace.Clocks["a"].Name, trace.Clocks["b"].Name, "two processes")
 	require.Len(t, trace.Hops, 5)
 	for i, h := range trace.Hops {
 		require.Len(t, h.Probes, trace.Queries)

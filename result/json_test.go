@@ -55,7 +55,10 @@ func probes() *rapid.Generator[result.Probe] {
 			Received: moments().Draw(t, "received"), RecvStamp: str.Draw(t, "rs"), OneClock: rapid.Bool().Draw(t, "one"),
 			Kind: str.Draw(t, "kind"), ICMPType: rapid.Byte().Draw(t, "type"), ICMPCode: rapid.Byte().Draw(t, "code"),
 			ReplyTTL: rapid.Byte().Draw(t, "rttl"), QuotedTTL: rapid.Byte().Draw(t, "qttl"), QuotedTOS: rapid.Byte().Draw(t, "qtos"),
-			MTU: rapid.Uint32().Draw(t, "mtu"),
+			MTU: rapid.Uint32().Draw(t, "mtu"), QuotedSource: addrs().Draw(t, "qsrc"),
+			Delay: durations().Draw(t, "delay"), Bound: durations().Draw(t, "bound"),
+			Missing:       rapid.SampledFrom([]result.Missing{"", result.NoAnswer, "of a later version"}).Draw(t, "missing"),
+			MissingDetail: rapid.String().Draw(t, "detail"),
 		}
 		if rapid.Bool().Draw(t, "rtt?") {
 			d := time.Duration(rapid.Int64().Draw(t, "rtt"))
@@ -68,6 +71,31 @@ func probes() *rapid.Generator[result.Probe] {
 			})
 		}
 		return p
+	})
+}
+
+func durations() *rapid.Generator[*time.Duration] {
+	return rapid.Ptr(rapid.Map(rapid.Int64(), func(n int64) time.Duration { return time.Duration(n) }), true)
+}
+
+func clocks() *rapid.Generator[result.Clock] {
+	return rapid.Custom(func(t *rapid.T) result.Clock {
+		return result.Clock{
+			Name: rapid.String().Draw(t, "name"), Offset: durations().Draw(t, "offset"), Bound: durations().Draw(t, "bound"),
+			Skew: rapid.Float64Range(-500, 500).Draw(t, "skew"), Stepped: rapid.Bool().Draw(t, "stepped"),
+			Discipline: rapid.String().Draw(t, "discipline"),
+			MaxError:   time.Duration(rapid.Int64().Draw(t, "max")), EstError: time.Duration(rapid.Int64().Draw(t, "est")),
+		}
+	})
+}
+
+func findings() *rapid.Generator[result.Finding] {
+	return rapid.Custom(func(t *rapid.T) result.Finding {
+		return result.Finding{
+			Kind: rapid.SampledFrom([]result.FindingKind{result.Loop, "of a later version"}).Draw(t, "kind"),
+			TTL:  rapid.Int().Draw(t, "ttl"), Addrs: rapid.SliceOfN(addrs(), 1, 2).Draw(t, "addrs"),
+			Was: rapid.Byte().Draw(t, "was"), Is: rapid.Byte().Draw(t, "is"), Text: rapid.String().Draw(t, "text"),
+		}
 	})
 }
 
@@ -86,7 +114,14 @@ func traces() *rapid.Generator[*result.Trace] {
 			tr.Hops = append(tr.Hops, result.Hop{TTL: num.Draw(t, "ttl"), Probes: rapid.SliceOfN(probes(), 1, 3).Draw(t, "probes")})
 		}
 		if rapid.Bool().Draw(t, "extras") {
-			tr.Clocks = rapid.MapOfN(str, str, 1, 3).Draw(t, "clocks")
+			tr.Clocks = rapid.MapOfN(str, clocks(), 1, 3).Draw(t, "clocks")
+			tr.Findings = rapid.SliceOfN(findings(), 1, 3).Draw(t, "findings")
+			tr.Rewritten = num.Draw(t, "rewritten")
+			tr.Account = result.Account{
+				Asked: num.Draw(t, "asked"), Answered: num.Draw(t, "answered"),
+				Unanswered: []result.Loss{{Reason: result.NoAnswer, Detail: str.Draw(t, "detail"), Count: num.Draw(t, "lost")}},
+				Gaps:       []result.Gap{{Agent: str.Draw(t, "ga"), Kind: result.KernelDrops, From: moments().Draw(t, "gf"), To: moments().Draw(t, "gt"), Count: rapid.Uint64().Draw(t, "gc")}},
+			}
 			tr.Notes = rapid.SliceOfN(str, 1, 3).Draw(t, "notes")
 		}
 		return tr
@@ -112,7 +147,7 @@ func TestJSONTestKnowsEveryField(t *testing.T) {
 		tr := traces().Example(seed)
 		notZero(seen, reflect.ValueOf(tr).Elem())
 	}
-	for _, typ := range []reflect.Type{reflect.TypeFor[result.Trace](), reflect.TypeFor[result.Hop](), reflect.TypeFor[result.Probe](), reflect.TypeFor[result.Counts](), reflect.TypeFor[probe.Label]()} {
+	for _, typ := range []reflect.Type{reflect.TypeFor[result.Trace](), reflect.TypeFor[result.Hop](), reflect.TypeFor[result.Probe](), reflect.TypeFor[result.Counts](), reflect.TypeFor[result.Account](), reflect.TypeFor[result.Loss](), reflect.TypeFor[result.Gap](), reflect.TypeFor[result.Finding](), reflect.TypeFor[result.Clock](), reflect.TypeFor[probe.Label]()} {
 		for i := range typ.NumField() {
 			f := typ.Field(i)
 			require.True(t, seen[typ.Name()+"."+f.Name], "%s.%s is never set", typ.Name(), f.Name)
@@ -126,6 +161,10 @@ func notZero(seen map[string]bool, v reflect.Value) {
 	case reflect.Slice:
 		for i := range v.Len() {
 			notZero(seen, v.Index(i))
+		}
+	case reflect.Map:
+		for it := v.MapRange(); it.Next(); {
+			notZero(seen, it.Value())
 		}
 	case reflect.Struct:
 		for i := range v.NumField() {
@@ -144,8 +183,10 @@ func TestJSONForm(t *testing.T) {
 		Sent: time.Date(2024, 5, 1, 12, 0, 0, 123456789, time.UTC), SentStamp: "kernel",
 		Verdict: result.Matched, Receiver: "b", Addr: netip.MustParseAddr("192.0.2.1"),
 		Received: time.Date(2024, 5, 1, 12, 0, 0, 124691356, time.UTC), RecvStamp: "kernel",
-		RTT: &rtt, OneClock: true, Kind: "time-exceeded", ICMPType: 11, ReplyTTL: 64, QuotedTTL: 1,
-	}, result.Probe{ID: 10001, TTL: 1, Attempt: 1, Destination: netip.MustParseAddr("203.0.113.110"), Error: "network is unreachable"}))
+		RTT: &rtt, OneClock: true, Delay: &rtt, Bound: new(time.Duration), Kind: "time-exceeded", ICMPType: 11, ReplyTTL: 64, QuotedTTL: 1,
+	}, result.Probe{ID: 10001, TTL: 1, Attempt: 1, Destination: netip.MustParseAddr("203.0.113.110"), Error: "network is unreachable", Missing: result.NotSent, MissingDetail: "network is unreachable"}))
+	tr.Account.Add("", "")
+	tr.Account.Add(result.NotSent, "network is unreachable")
 	b, err := json.Marshal(tr)
 	require.NoError(t, err)
 	require.JSONEq(t, `{
@@ -156,11 +197,13 @@ func TestJSONForm(t *testing.T) {
 	    {"id": 10000, "ttl": 1, "attempt": 0, "flow": 0, "destination": "203.0.113.110",
 	     "sent": "2024-05-01T12:00:00.123456789Z", "sent_stamp": "kernel", "verdict": "matched", "receiver": "b",
 	     "address": "192.0.2.1", "received": "2024-05-01T12:00:00.124691356Z", "received_stamp": "kernel",
-	     "rtt_ns": 1234567, "one_clock": true, "kind": "time-exceeded", "icmp_type": 11, "icmp_code": 0,
+	     "rtt_ns": 1234567, "one_clock": true, "delay_ns": 1234567, "delay_bound_ns": 0, "kind": "time-exceeded", "icmp_type": 11, "icmp_code": 0,
 	     "reply_ttl": 64, "quoted_ttl": 1, "quoted_tos": 0},
 	    {"id": 10001, "ttl": 1, "attempt": 1, "flow": 0, "destination": "203.0.113.110", "error": "network is unreachable",
+	     "missing": "not sent", "missing_detail": "network is unreachable", "delay_ns": null, "delay_bound_ns": null,
 	     "one_clock": false, "icmp_type": 0, "icmp_code": 0, "quoted_tos": 0}]}],
-	  "counts": {"sent": 0, "matched": 0, "late": 0, "duplicate": 0, "foreign": 0, "unverified": 0}
+	  "counts": {"sent": 0, "matched": 0, "late": 0, "duplicate": 0, "foreign": 0, "unverified": 0},
+	  "account": {"asked": 2, "answered": 1, "unanswered": [{"reason": "not sent", "detail": "network is unreachable", "count": 1}]}
 	}`, string(b))
 }
 

@@ -22,8 +22,10 @@ import (
 //     answered probe before, or `address receiver` if the trace is numeric.
 //     Where the name is unknown the address stands in for it. The MPLS label
 //     stack that the answer carried follows as traceroute(8) -e shows it.
-//   - the round-trip time, `1.234 ms`. A question mark, `1.234? ms`, marks a
-//     difference of two clocks, `? ms` a time that is not known.
+//   - the round-trip time, `1.234 ms`; or where the receiver has another clock
+//     than the sender the time from sending to receiving, and by how much that
+//     can be wrong, `1.234±0.120 ms`. Where the clocks' offset is not known a
+//     question mark says so, `1.234? ms`; `? ms` is a time that is not known.
 //   - after the time, the annotation of traceroute(8) for an ICMP error other
 //     than the expected: !N !H !P (network, host, protocol unreachable), !X
 //     (prohibited), !S (source route failed), !V !C (precedence), !F-mtu
@@ -32,8 +34,9 @@ import (
 //   - `*` alone if there was no answer in time.
 //
 // Lines that begin with "# " follow if there is anything out of the ordinary:
-// what a question mark means, why the trace is partial, what was not sent,
-// answers that did not count, and the trace's notes. Characters that a
+// what a mark means, why the trace is partial, what was not sent, probes that
+// lack an answer for another reason than that none came, agents that could not
+// capture, answers that did not count, the findings and the trace's notes. Characters that a
 // terminal might act on are replaced, whoever sent them.
 func (t *Trace) Text() string {
 	w := textWriter{trace: t}
@@ -54,6 +57,7 @@ func (t *Trace) WriteText(w io.Writer) error {
 type textWriter struct {
 	trace     *Trace
 	b         []byte
+	corrected bool // a time of two clocks with a known offset was printed
 	twoClocks bool // a time of two clocks was printed
 	noTime    bool // an unknown time was printed
 }
@@ -131,12 +135,24 @@ func (w *textWriter) time(p *Probe) {
 		w.b = append(w.b, "? ms"...)
 		return
 	}
-	w.b = strconv.AppendFloat(w.b, float64(*p.RTT)/float64(time.Millisecond), 'f', 3, 64)
-	if !p.OneClock {
+	switch {
+	case !p.OneClock && p.Delay != nil && p.Bound != nil:
+		w.corrected = true
+		w.ms(*p.Delay)
+		w.b = append(w.b, "±"...)
+		w.ms((*p.Bound + time.Microsecond - 1).Truncate(time.Microsecond)) // up: a bound cut short is none
+	case p.OneClock:
+		w.ms(*p.RTT)
+	default:
 		w.twoClocks = true
+		w.ms(*p.RTT)
 		w.b = append(w.b, '?')
 	}
 	w.b = append(w.b, " ms"...)
+}
+
+func (w *textWriter) ms(d time.Duration) {
+	w.b = strconv.AppendFloat(w.b, float64(d)/float64(time.Millisecond), 'f', 3, 64)
 }
 
 // annotation is what traceroute(8) prints after the time of an answer; empty
@@ -186,6 +202,9 @@ var (
 // remarks appends the lines on what was out of the ordinary.
 func (w *textWriter) remarks() {
 	t := w.trace
+	if w.corrected {
+		w.remark("±: sent and received by different clocks, corrected by their offset, which is known as well as the number says")
+	}
 	if w.twoClocks {
 		w.remark("?: sent and received by different clocks, off by their unknown difference")
 	}
@@ -196,6 +215,8 @@ func (w *textWriter) remarks() {
 		w.remark("partial: " + t.Partial)
 	}
 	w.refusals()
+	w.losses()
+	w.gaps()
 	var counts []string
 	for _, c := range []struct {
 		n    int
@@ -208,8 +229,54 @@ func (w *textWriter) remarks() {
 	if len(counts) > 0 {
 		w.remark("answers not shown: " + strings.Join(counts, ", "))
 	}
+	for _, f := range t.Findings {
+		if f.Kind != Lossy { // the stars say it
+			w.remark(f.Text)
+		}
+	}
 	for _, n := range t.Notes {
 		w.remark(n)
+	}
+}
+
+// losses tells of probes without an answer for reasons that stars do not show.
+func (w *textWriter) losses() {
+	var parts []string
+	for _, l := range w.trace.Account.Unanswered {
+		switch l.Reason {
+		case NotSent, Beyond, AskedAgain, NoAnswer:
+			continue
+		}
+		part := fmt.Sprintf("%d %s", l.Count, l.Reason)
+		if l.Detail != "" {
+			part += " (" + l.Detail + ")"
+		}
+		parts = append(parts, part)
+	}
+	if len(parts) > 0 {
+		a := &w.trace.Account
+		w.remark(fmt.Sprintf("%d probes asked for, %d answered; of the others: %s", a.Asked, a.Answered, strings.Join(parts, ", ")))
+	}
+}
+
+// gaps tells when agents could not capture.
+func (w *textWriter) gaps() {
+	since := func(at time.Time) string {
+		return at.Sub(w.trace.Started).Round(time.Millisecond).String()
+	}
+	for _, g := range w.trace.Account.Gaps {
+		when := "from " + since(g.From) + " on"
+		if !g.To.IsZero() {
+			when = "from " + since(g.From) + " to " + since(g.To)
+		}
+		switch g.Kind {
+		case Disconnected, Unresponsive:
+			w.remark(fmt.Sprintf("agent %s was %s %s: answers that reached it then may be missing", g.Agent, g.Kind, when))
+		case KernelDrops:
+			w.remark(fmt.Sprintf("agent %s: its kernel dropped %d captured packets %s", g.Agent, g.Count, when))
+		case QueueOverflow:
+			w.remark(fmt.Sprintf("agent %s: its queue to the controller dropped %d captured answers %s", g.Agent, g.Count, when))
+		}
 	}
 }
 

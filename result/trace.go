@@ -37,11 +37,17 @@ type Trace struct {
 	// Partial says why the measurement ended before its time; empty if not.
 	Partial string `json:"partial,omitempty"`
 	// Hops are in order of their TTL, from first_ttl to the last of interest.
-	Hops   []Hop  `json:"hops"`
-	Counts Counts `json:"counts"`
-	// Clocks names the clock of each agent that took a time: agents with the
-	// same clock can be compared.
-	Clocks map[string]string `json:"clocks,omitempty"`
+	Hops    []Hop   `json:"hops"`
+	Counts  Counts  `json:"counts"`
+	Account Account `json:"account"`
+	// Findings are what is out of the ordinary with the path, see
+	// [Trace.Find].
+	Findings []Finding `json:"findings,omitempty"`
+	// Rewritten counts the unverified answers whose 16-bit tags are off by
+	// one and the same constant, if there are at least two.
+	Rewritten int `json:"rewritten,omitempty"`
+	// Clocks says what is known of the clock of each agent that took a time.
+	Clocks map[string]Clock `json:"clocks,omitempty"`
 	// Notes are one-line remarks on what went out of the ordinary.
 	Notes []string `json:"notes,omitempty"`
 }
@@ -71,23 +77,55 @@ type Probe struct {
 	Name      string     `json:"name,omitempty"`           // Addr's host name, if looked up
 	Received  time.Time  `json:"received,omitzero"`        // receiver's clock
 	RecvStamp string     `json:"received_stamp,omitempty"` // "kernel" or "user"
-	// RTT is Received-Sent in nanoseconds, nil where either is unknown. Only
-	// if OneClock is true it is a round-trip time; else it is the difference
-	// of two clocks, off by their unknown offset.
-	RTT       *time.Duration `json:"rtt_ns,omitempty"`
-	OneClock  bool           `json:"one_clock"`
-	Kind      string         `json:"kind,omitempty"` // of the answer, e.g. "time-exceeded"
-	ICMPType  uint8          `json:"icmp_type"`      // 0 where the answer is no ICMP message
-	ICMPCode  uint8          `json:"icmp_code"`
-	ReplyTTL  uint8          `json:"reply_ttl,omitempty"`  // of the answer, as captured
-	QuotedTTL uint8          `json:"quoted_ttl,omitempty"` // of the probe, as an ICMP error quotes it
-	QuotedTOS uint8          `json:"quoted_tos"`           // likewise, the whole byte
-	MTU       uint32         `json:"mtu,omitempty"`        // in bytes, of "fragmentation needed" and "packet too big"
-	MPLS      []probe.Label  `json:"mpls,omitempty"`       // label stack of an ICMP error (RFC 4950), outermost first
+	// RTT is Received-Sent in nanoseconds, as the clocks read, nil where
+	// either is unknown. Only if OneClock is true it is a round-trip time;
+	// else it is off by the offset of two clocks.
+	RTT      *time.Duration `json:"rtt_ns,omitempty"`
+	OneClock bool           `json:"one_clock"`
+	// Delay is from sending to receiving, with the offset of the two clocks
+	// taken out, and wrong by at most Bound. Where that offset is not known
+	// both are nil. It may be negative: then a clock was not what it was
+	// taken to be.
+	Delay *time.Duration `json:"delay_ns"`
+	Bound *time.Duration `json:"delay_bound_ns"`
+	// Missing is why there is no answer that counts; empty if there is one.
+	Missing Missing `json:"missing,omitempty"`
+	// MissingDetail is [Loss.Detail].
+	MissingDetail string `json:"missing_detail,omitempty"`
+	Kind          string `json:"kind,omitempty"` // of the answer, e.g. "time-exceeded"
+	ICMPType      uint8  `json:"icmp_type"`      // 0 where the answer is no ICMP message
+	ICMPCode      uint8  `json:"icmp_code"`
+	ReplyTTL      uint8  `json:"reply_ttl,omitempty"`  // of the answer, as captured
+	QuotedTTL     uint8  `json:"quoted_ttl,omitempty"` // of the probe, as an ICMP error quotes it
+	QuotedTOS     uint8  `json:"quoted_tos"`           // likewise, the whole byte
+	// QuotedSource is the source address of the probe, as an ICMP error
+	// quotes it.
+	QuotedSource netip.Addr    `json:"quoted_source,omitzero"`
+	MTU          uint32        `json:"mtu,omitempty"`  // in bytes, of "fragmentation needed" and "packet too big"
+	MPLS         []probe.Label `json:"mpls,omitempty"` // label stack of an ICMP error (RFC 4950), outermost first
 }
 
 // Answered tells whether the probe got an answer in time.
 func (p *Probe) Answered() bool { return p.Verdict == Matched }
+
+// Clock is what is known of an agent's clock.
+type Clock struct {
+	// Name is the clock's: agents with the same one read the same clock.
+	Name string `json:"name"`
+	// Offset is how far it is ahead of the controller's, at the end of the
+	// measurement, and wrong by at most Bound; nil if unknown.
+	Offset *time.Duration `json:"offset_ns"`
+	Bound  *time.Duration `json:"offset_bound_ns"`
+	// Skew is how much faster it seems to run, in millionths; 0 if unknown.
+	Skew float64 `json:"skew_ppm,omitempty"`
+	// Stepped says that it was set during the measurement.
+	Stepped bool `json:"stepped,omitempty"`
+	// Discipline is what its kernel says of it, e.g. "synchronized" with its
+	// own estimates; empty if unknown.
+	Discipline string        `json:"discipline,omitempty"`
+	MaxError   time.Duration `json:"max_error_ns,omitempty"` // by the kernel's account
+	EstError   time.Duration `json:"est_error_ns,omitempty"`
+}
 
 // Counts says how many probes were sent and what became of the captured
 // candidates; see [Verdict]. All but Sent together are the candidates that

@@ -50,7 +50,7 @@ func sample() *result.Trace {
 	return &result.Trace{
 		Target: "example.com", Destination: target, Source: "node1", Prober: "udp", Port: 33434, Flow: "paris", Flows: 1,
 		FirstTTL: 1, MaxTTL: 30, Queries: 1, Started: sent, Ended: sent.Add(time.Second), Reached: true,
-		Clocks: map[string]string{"node1": "one", "node2": "two"},
+		Clocks: map[string]result.Clock{"node1": {Name: "one"}, "node2": {Name: "two"}},
 		Counts: result.Counts{Sent: 1, Matched: 1},
 		Hops: []result.Hop{{TTL: 1, Probes: []result.Probe{{
 			ID: 10000, TTL: 1, Destination: target, Sent: sent, SentStamp: "kernel",

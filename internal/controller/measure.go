@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -162,7 +161,11 @@ func (s *session) trace(foreign uint32) *result.Trace {
 		FirstTTL: s.spec.FirstTTL, MaxTTL: s.spec.MaxTTL, Queries: s.spec.Queries,
 		TOS: s.spec.TOS, Size: s.spec.Size, Numeric: s.spec.Numeric,
 		Started: s.began.Round(0), Ended: time.Now().Round(0),
-		Reached: s.reached, Counts: s.counts, Clocks: maps.Clone(s.clocks), Notes: slices.Clone(s.notes),
+		Reached: s.reached, Counts: s.counts, Notes: slices.Clone(s.notes),
+	}
+	t.Clocks = map[string]result.Clock{}
+	for agent, name := range s.clocks {
+		t.Clocks[agent] = result.Clock{Name: name}
 	}
 	if s.unreported > 0 {
 		t.Notes = append(t.Notes, fmt.Sprintf("agent %s did not report sending %d probes", s.source.Agent, s.unreported))

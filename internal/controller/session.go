@@ -260,6 +260,9 @@ func (p *tracked) fill(ans *probe.Answer, a, source *agent, v result.Verdict) {
 	r.Kind, r.ICMPType, r.ICMPCode = ans.Kind.String(), ans.ICMPType, ans.ICMPCode
 	r.ReplyTTL, r.QuotedTTL, r.QuotedTOS = ans.TTL, ans.QuotedTTL, ans.QuotedTOS
 	r.MTU, r.MPLS = ans.MTU, ans.MPLS
+	if !ans.Kind.Direct() {
+		r.QuotedSource = ans.Src
+	}
 }
 
 // roundTrip joins the two times once both are there: reports and answers come

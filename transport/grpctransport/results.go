@@ -1,8 +1,6 @@
 package grpctransport
 
 import (
-	"time"
-
 	"bitbucket.org/uwpatio/voltadomar/internal/protos/gen/voltadomarv1"
 	"bitbucket.org/uwpatio/voltadomar/result"
 )
@@ -35,7 +33,10 @@ func encodeTrace(t *result.Trace) *voltadomarv1.Trace {
 			Foreign:    int64(t.Counts.Foreign),
 			Unverified: int64(t.Counts.Unverified),
 		},
-		Notes: texts(t.Notes),
+		Notes:     texts(t.Notes),
+		Account:   encodeAccount(&t.Account),
+		Findings:  encodeFindings(t.Findings),
+		Rewritten: int64(t.Rewritten),
 	}
 	for i := range t.Hops {
 		hop := &voltadomarv1.Hop{Ttl: int64(t.Hops[i].TTL)}
@@ -45,10 +46,10 @@ func encodeTrace(t *result.Trace) *voltadomarv1.Trace {
 		out.Hops = append(out.Hops, hop)
 	}
 	if len(t.Clocks) > 0 {
-		out.Clocks = make(map[string]string, len(t.Clocks))
+		out.Clocks = make(map[string]*voltadomarv1.Clock, len(t.Clocks))
 	}
 	for agent, clock := range t.Clocks {
-		out.Clocks[text(agent)] = text(clock)
+		out.Clocks[text(agent)] = encodeClock(&clock)
 	}
 	return out
 }
@@ -83,10 +84,16 @@ func decodeTrace(t *voltadomarv1.Trace) (*result.Trace, error) {
 			Foreign:    d.int("counts: foreign", counts.GetForeign()),
 			Unverified: d.int("counts: unverified", counts.GetUnverified()),
 		},
-		Notes: t.GetNotes(),
+		Notes:     t.GetNotes(),
+		Account:   d.account(t.GetAccount()),
+		Findings:  d.findings(t.GetFindings()),
+		Rewritten: d.int("trace: rewritten", t.GetRewritten()),
 	}
 	if len(t.GetClocks()) > 0 {
-		out.Clocks = t.GetClocks()
+		out.Clocks = make(map[string]result.Clock, len(t.GetClocks()))
+	}
+	for agent, clock := range t.GetClocks() {
+		out.Clocks[agent] = decodeClock(clock)
 	}
 	for _, h := range t.GetHops() {
 		hop := result.Hop{TTL: d.int("hop: ttl", h.GetTtl())}
@@ -126,9 +133,13 @@ func encodeProbe(p *result.Probe) *voltadomarv1.Probe {
 		QuotedTos:   uint32(p.QuotedTOS),
 		Mtu:         p.MTU,
 		Mpls:        encodeLabels(p.MPLS),
-	}
-	if p.RTT != nil {
-		out.Rtt = new(int64(*p.RTT))
+
+		QuotedSource:  encodeAddr(p.QuotedSource),
+		Rtt:           encodeDuration(p.RTT),
+		Delay:         encodeDuration(p.Delay),
+		DelayBound:    encodeDuration(p.Bound),
+		Missing:       text(string(p.Missing)),
+		MissingDetail: text(p.MissingDetail),
 	}
 	return out
 }
@@ -167,9 +178,13 @@ func (d *decoder) probe(p *voltadomarv1.Probe) result.Probe {
 		QuotedTOS:   d.uint8("probe: quoted_tos", p.GetQuotedTos()),
 		MTU:         p.GetMtu(),
 		MPLS:        d.labels(p.GetMpls()),
+
+		QuotedSource:  d.addr("probe: quoted_source", p.GetQuotedSource()),
+		Missing:       result.Missing(p.GetMissing()),
+		MissingDetail: p.GetMissingDetail(),
 	}
-	if p != nil && p.Rtt != nil {
-		out.RTT = new(time.Duration(*p.Rtt))
+	if p != nil {
+		out.RTT, out.Delay, out.Bound = decodeDuration(p.Rtt), decodeDuration(p.Delay), decodeDuration(p.DelayBound)
 	}
 	return out
 }

@@ -52,6 +52,8 @@ func (f *filler) set(v reflect.Value) {
 		if v.Type().Bits() == 64 {
 			v.SetInt(1<<33 + int64(f.n))
 		}
+	case reflect.Float64, reflect.Float32:
+		v.SetFloat(float64(f.n) + 0.5)
 	case reflect.String:
 		v.SetString("text " + strconv.Itoa(f.n) + " \u00e9")
 	case reflect.Struct:

@@ -305,7 +305,10 @@ type Trace struct {
 	Partial       string                 `protobuf:"bytes,17,opt,name=partial,proto3" json:"partial,omitempty"` // why it ended before its time, empty if it did not
 	Hops          []*Hop                 `protobuf:"bytes,18,rep,name=hops,proto3" json:"hops,omitempty"`
 	Counts        *Counts                `protobuf:"bytes,19,opt,name=counts,proto3" json:"counts,omitempty"`
-	Clocks        map[string]string      `protobuf:"bytes,20,rep,name=clocks,proto3" json:"clocks,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // agent to clock
+	Clocks        map[string]*Clock      `protobuf:"bytes,30,rep,name=clocks,proto3" json:"clocks,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // by agent
+	Account       *Account               `protobuf:"bytes,31,opt,name=account,proto3" json:"account,omitempty"`
+	Findings      []*Finding             `protobuf:"bytes,32,rep,name=findings,proto3" json:"findings,omitempty"`
+	Rewritten     int64                  `protobuf:"varint,33,opt,name=rewritten,proto3" json:"rewritten,omitempty"` // unverified answers off by one constant
 	Notes         []string               `protobuf:"bytes,21,rep,name=notes,proto3" json:"notes,omitempty"`
 	Numeric       bool                   `protobuf:"varint,22,opt,name=numeric,proto3" json:"numeric,omitempty"` // names were not looked up
 	unknownFields protoimpl.UnknownFields
@@ -475,11 +478,32 @@ func (x *Trace) GetCounts() *Counts {
 	return nil
 }
 
-func (x *Trace) GetClocks() map[string]string {
+func (x *Trace) GetClocks() map[string]*Clock {
 	if x != nil {
 		return x.Clocks
 	}
 	return nil
+}
+
+func (x *Trace) GetAccount() *Account {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
+func (x *Trace) GetFindings() []*Finding {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
+}
+
+func (x *Trace) GetRewritten() int64 {
+	if x != nil {
+		return x.Rewritten
+	}
+	return 0
 }
 
 func (x *Trace) GetNotes() []string {
@@ -496,6 +520,399 @@ func (x *Trace) GetNumeric() bool {
 	return false
 }
 
+// Clock is what is known of an agent's clock.
+type Clock struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Offset        *int64                 `protobuf:"varint,2,opt,name=offset,proto3,oneof" json:"offset,omitempty"` // ahead of the controller's; absent if unknown
+	Bound         *int64                 `protobuf:"varint,3,opt,name=bound,proto3,oneof" json:"bound,omitempty"`   // of the error of offset
+	SkewPpm       float64                `protobuf:"fixed64,4,opt,name=skew_ppm,json=skewPpm,proto3" json:"skew_ppm,omitempty"`
+	Stepped       bool                   `protobuf:"varint,5,opt,name=stepped,proto3" json:"stepped,omitempty"` // set during the measurement
+	Discipline    string                 `protobuf:"bytes,6,opt,name=discipline,proto3" json:"discipline,omitempty"`
+	MaxError      int64                  `protobuf:"varint,7,opt,name=max_error,json=maxError,proto3" json:"max_error,omitempty"` // by the kernel's account
+	EstError      int64                  `protobuf:"varint,8,opt,name=est_error,json=estError,proto3" json:"est_error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Clock) Reset() {
+	*x = Clock{}
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Clock) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Clock) ProtoMessage() {}
+
+func (x *Clock) ProtoReflect() protoreflect.Message {
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Clock.ProtoReflect.Descriptor instead.
+func (*Clock) Descriptor() ([]byte, []int) {
+	return file_voltadomar_v1_measurements_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Clock) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Clock) GetOffset() int64 {
+	if x != nil && x.Offset != nil {
+		return *x.Offset
+	}
+	return 0
+}
+
+func (x *Clock) GetBound() int64 {
+	if x != nil && x.Bound != nil {
+		return *x.Bound
+	}
+	return 0
+}
+
+func (x *Clock) GetSkewPpm() float64 {
+	if x != nil {
+		return x.SkewPpm
+	}
+	return 0
+}
+
+func (x *Clock) GetStepped() bool {
+	if x != nil {
+		return x.Stepped
+	}
+	return false
+}
+
+func (x *Clock) GetDiscipline() string {
+	if x != nil {
+		return x.Discipline
+	}
+	return ""
+}
+
+func (x *Clock) GetMaxError() int64 {
+	if x != nil {
+		return x.MaxError
+	}
+	return 0
+}
+
+func (x *Clock) GetEstError() int64 {
+	if x != nil {
+		return x.EstError
+	}
+	return 0
+}
+
+// Account says what became of every probe.
+type Account struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Asked         int64                  `protobuf:"varint,1,opt,name=asked,proto3" json:"asked,omitempty"`
+	Answered      int64                  `protobuf:"varint,2,opt,name=answered,proto3" json:"answered,omitempty"`
+	Unanswered    []*Loss                `protobuf:"bytes,3,rep,name=unanswered,proto3" json:"unanswered,omitempty"`
+	Gaps          []*Gap                 `protobuf:"bytes,4,rep,name=gaps,proto3" json:"gaps,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Account) Reset() {
+	*x = Account{}
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Account) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Account) ProtoMessage() {}
+
+func (x *Account) ProtoReflect() protoreflect.Message {
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Account.ProtoReflect.Descriptor instead.
+func (*Account) Descriptor() ([]byte, []int) {
+	return file_voltadomar_v1_measurements_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Account) GetAsked() int64 {
+	if x != nil {
+		return x.Asked
+	}
+	return 0
+}
+
+func (x *Account) GetAnswered() int64 {
+	if x != nil {
+		return x.Answered
+	}
+	return 0
+}
+
+func (x *Account) GetUnanswered() []*Loss {
+	if x != nil {
+		return x.Unanswered
+	}
+	return nil
+}
+
+func (x *Account) GetGaps() []*Gap {
+	if x != nil {
+		return x.Gaps
+	}
+	return nil
+}
+
+type Loss struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Reason        string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	Detail        string                 `protobuf:"bytes,2,opt,name=detail,proto3" json:"detail,omitempty"`
+	Count         int64                  `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Loss) Reset() {
+	*x = Loss{}
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Loss) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Loss) ProtoMessage() {}
+
+func (x *Loss) ProtoReflect() protoreflect.Message {
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Loss.ProtoReflect.Descriptor instead.
+func (*Loss) Descriptor() ([]byte, []int) {
+	return file_voltadomar_v1_measurements_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Loss) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Loss) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *Loss) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+// Gap is a time in which an agent could not capture, by the controller's
+// clock.
+type Gap struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Agent         string                 `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	From          int64                  `protobuf:"varint,3,opt,name=from,proto3" json:"from,omitempty"`
+	To            int64                  `protobuf:"varint,4,opt,name=to,proto3" json:"to,omitempty"`       // 0: to the end
+	Count         uint64                 `protobuf:"varint,5,opt,name=count,proto3" json:"count,omitempty"` // packets lost
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Gap) Reset() {
+	*x = Gap{}
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Gap) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Gap) ProtoMessage() {}
+
+func (x *Gap) ProtoReflect() protoreflect.Message {
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Gap.ProtoReflect.Descriptor instead.
+func (*Gap) Descriptor() ([]byte, []int) {
+	return file_voltadomar_v1_measurements_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Gap) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *Gap) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Gap) GetFrom() int64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *Gap) GetTo() int64 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
+func (x *Gap) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+// Finding is something out of the ordinary with the path.
+type Finding struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Ttl           int64                  `protobuf:"varint,2,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	Addrs         [][]byte               `protobuf:"bytes,3,rep,name=addrs,proto3" json:"addrs,omitempty"`
+	Was           uint32                 `protobuf:"varint,4,opt,name=was,proto3" json:"was,omitempty"`
+	Is            uint32                 `protobuf:"varint,5,opt,name=is,proto3" json:"is,omitempty"`
+	Text          string                 `protobuf:"bytes,6,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Finding) Reset() {
+	*x = Finding{}
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Finding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Finding) ProtoMessage() {}
+
+func (x *Finding) ProtoReflect() protoreflect.Message {
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Finding.ProtoReflect.Descriptor instead.
+func (*Finding) Descriptor() ([]byte, []int) {
+	return file_voltadomar_v1_measurements_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Finding) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Finding) GetTtl() int64 {
+	if x != nil {
+		return x.Ttl
+	}
+	return 0
+}
+
+func (x *Finding) GetAddrs() [][]byte {
+	if x != nil {
+		return x.Addrs
+	}
+	return nil
+}
+
+func (x *Finding) GetWas() uint32 {
+	if x != nil {
+		return x.Was
+	}
+	return 0
+}
+
+func (x *Finding) GetIs() uint32 {
+	if x != nil {
+		return x.Is
+	}
+	return 0
+}
+
+func (x *Finding) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 type Hop struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Ttl           int64                  `protobuf:"varint,1,opt,name=ttl,proto3" json:"ttl,omitempty"`
@@ -506,7 +923,7 @@ type Hop struct {
 
 func (x *Hop) Reset() {
 	*x = Hop{}
-	mi := &file_voltadomar_v1_measurements_proto_msgTypes[6]
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -518,7 +935,7 @@ func (x *Hop) String() string {
 func (*Hop) ProtoMessage() {}
 
 func (x *Hop) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_measurements_proto_msgTypes[6]
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -531,7 +948,7 @@ func (x *Hop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hop.ProtoReflect.Descriptor instead.
 func (*Hop) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_measurements_proto_rawDescGZIP(), []int{6}
+	return file_voltadomar_v1_measurements_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Hop) GetTtl() int64 {
@@ -574,13 +991,18 @@ type Probe struct {
 	QuotedTos     uint32                 `protobuf:"varint,22,opt,name=quoted_tos,json=quotedTos,proto3" json:"quoted_tos,omitempty"`
 	Mtu           uint32                 `protobuf:"varint,23,opt,name=mtu,proto3" json:"mtu,omitempty"`
 	Mpls          []*Label               `protobuf:"bytes,24,rep,name=mpls,proto3" json:"mpls,omitempty"`
+	QuotedSource  []byte                 `protobuf:"bytes,30,opt,name=quoted_source,json=quotedSource,proto3" json:"quoted_source,omitempty"`
+	Delay         *int64                 `protobuf:"varint,31,opt,name=delay,proto3,oneof" json:"delay,omitempty"`                             // corrected for the clocks' offset; absent if unknown
+	DelayBound    *int64                 `protobuf:"varint,32,opt,name=delay_bound,json=delayBound,proto3,oneof" json:"delay_bound,omitempty"` // of its error
+	Missing       string                 `protobuf:"bytes,33,opt,name=missing,proto3" json:"missing,omitempty"`                                // why there is no answer
+	MissingDetail string                 `protobuf:"bytes,34,opt,name=missing_detail,json=missingDetail,proto3" json:"missing_detail,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Probe) Reset() {
 	*x = Probe{}
-	mi := &file_voltadomar_v1_measurements_proto_msgTypes[7]
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -592,7 +1014,7 @@ func (x *Probe) String() string {
 func (*Probe) ProtoMessage() {}
 
 func (x *Probe) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_measurements_proto_msgTypes[7]
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -605,7 +1027,7 @@ func (x *Probe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probe.ProtoReflect.Descriptor instead.
 func (*Probe) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_measurements_proto_rawDescGZIP(), []int{7}
+	return file_voltadomar_v1_measurements_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Probe) GetId() uint32 {
@@ -776,6 +1198,41 @@ func (x *Probe) GetMpls() []*Label {
 	return nil
 }
 
+func (x *Probe) GetQuotedSource() []byte {
+	if x != nil {
+		return x.QuotedSource
+	}
+	return nil
+}
+
+func (x *Probe) GetDelay() int64 {
+	if x != nil && x.Delay != nil {
+		return *x.Delay
+	}
+	return 0
+}
+
+func (x *Probe) GetDelayBound() int64 {
+	if x != nil && x.DelayBound != nil {
+		return *x.DelayBound
+	}
+	return 0
+}
+
+func (x *Probe) GetMissing() string {
+	if x != nil {
+		return x.Missing
+	}
+	return ""
+}
+
+func (x *Probe) GetMissingDetail() string {
+	if x != nil {
+		return x.MissingDetail
+	}
+	return ""
+}
+
 // Counts says what became of the captured candidates.
 type Counts struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -791,7 +1248,7 @@ type Counts struct {
 
 func (x *Counts) Reset() {
 	*x = Counts{}
-	mi := &file_voltadomar_v1_measurements_proto_msgTypes[8]
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -803,7 +1260,7 @@ func (x *Counts) String() string {
 func (*Counts) ProtoMessage() {}
 
 func (x *Counts) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_measurements_proto_msgTypes[8]
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -816,7 +1273,7 @@ func (x *Counts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counts.ProtoReflect.Descriptor instead.
 func (*Counts) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_measurements_proto_rawDescGZIP(), []int{8}
+	return file_voltadomar_v1_measurements_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Counts) GetSent() int64 {
@@ -877,7 +1334,7 @@ const file_voltadomar_v1_measurements_proto_rawDesc = "" +
 	"\x06agents\x18\x01 \x03(\tR\x06agents\"7\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"\xa6\x05\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\xc0\x06\n" +
 	"\x05Trace\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12 \n" +
 	"\vdestination\x18\x02 \x01(\fR\vdestination\x12\x16\n" +
@@ -900,15 +1357,55 @@ const file_voltadomar_v1_measurements_proto_rawDesc = "" +
 	"\apartial\x18\x11 \x01(\tR\apartial\x12&\n" +
 	"\x04hops\x18\x12 \x03(\v2\x12.voltadomar.v1.HopR\x04hops\x12-\n" +
 	"\x06counts\x18\x13 \x01(\v2\x15.voltadomar.v1.CountsR\x06counts\x128\n" +
-	"\x06clocks\x18\x14 \x03(\v2 .voltadomar.v1.Trace.ClocksEntryR\x06clocks\x12\x14\n" +
+	"\x06clocks\x18\x1e \x03(\v2 .voltadomar.v1.Trace.ClocksEntryR\x06clocks\x120\n" +
+	"\aaccount\x18\x1f \x01(\v2\x16.voltadomar.v1.AccountR\aaccount\x122\n" +
+	"\bfindings\x18  \x03(\v2\x16.voltadomar.v1.FindingR\bfindings\x12\x1c\n" +
+	"\trewritten\x18! \x01(\x03R\trewritten\x12\x14\n" +
 	"\x05notes\x18\x15 \x03(\tR\x05notes\x12\x18\n" +
-	"\anumeric\x18\x16 \x01(\bR\anumeric\x1a9\n" +
+	"\anumeric\x18\x16 \x01(\bR\anumeric\x1aO\n" +
 	"\vClocksEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"E\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12*\n" +
+	"\x05value\x18\x02 \x01(\v2\x14.voltadomar.v1.ClockR\x05value:\x028\x01\"\xf7\x01\n" +
+	"\x05Clock\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1b\n" +
+	"\x06offset\x18\x02 \x01(\x03H\x00R\x06offset\x88\x01\x01\x12\x19\n" +
+	"\x05bound\x18\x03 \x01(\x03H\x01R\x05bound\x88\x01\x01\x12\x19\n" +
+	"\bskew_ppm\x18\x04 \x01(\x01R\askewPpm\x12\x18\n" +
+	"\astepped\x18\x05 \x01(\bR\astepped\x12\x1e\n" +
+	"\n" +
+	"discipline\x18\x06 \x01(\tR\n" +
+	"discipline\x12\x1b\n" +
+	"\tmax_error\x18\a \x01(\x03R\bmaxError\x12\x1b\n" +
+	"\test_error\x18\b \x01(\x03R\bestErrorB\t\n" +
+	"\a_offsetB\b\n" +
+	"\x06_bound\"\x98\x01\n" +
+	"\aAccount\x12\x14\n" +
+	"\x05asked\x18\x01 \x01(\x03R\x05asked\x12\x1a\n" +
+	"\banswered\x18\x02 \x01(\x03R\banswered\x123\n" +
+	"\n" +
+	"unanswered\x18\x03 \x03(\v2\x13.voltadomar.v1.LossR\n" +
+	"unanswered\x12&\n" +
+	"\x04gaps\x18\x04 \x03(\v2\x12.voltadomar.v1.GapR\x04gaps\"L\n" +
+	"\x04Loss\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x16\n" +
+	"\x06detail\x18\x02 \x01(\tR\x06detail\x12\x14\n" +
+	"\x05count\x18\x03 \x01(\x03R\x05count\"i\n" +
+	"\x03Gap\x12\x14\n" +
+	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04from\x18\x03 \x01(\x03R\x04from\x12\x0e\n" +
+	"\x02to\x18\x04 \x01(\x03R\x02to\x12\x14\n" +
+	"\x05count\x18\x05 \x01(\x04R\x05count\"{\n" +
+	"\aFinding\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x10\n" +
+	"\x03ttl\x18\x02 \x01(\x03R\x03ttl\x12\x14\n" +
+	"\x05addrs\x18\x03 \x03(\fR\x05addrs\x12\x10\n" +
+	"\x03was\x18\x04 \x01(\rR\x03was\x12\x0e\n" +
+	"\x02is\x18\x05 \x01(\rR\x02is\x12\x12\n" +
+	"\x04text\x18\x06 \x01(\tR\x04text\"E\n" +
 	"\x03Hop\x12\x10\n" +
 	"\x03ttl\x18\x01 \x01(\x03R\x03ttl\x12,\n" +
-	"\x06probes\x18\x02 \x03(\v2\x14.voltadomar.v1.ProbeR\x06probes\"\xfc\x04\n" +
+	"\x06probes\x18\x02 \x03(\v2\x14.voltadomar.v1.ProbeR\x06probes\"\xbd\x06\n" +
 	"\x05Probe\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x10\n" +
 	"\x03ttl\x18\x02 \x01(\x03R\x03ttl\x12\x18\n" +
@@ -938,8 +1435,16 @@ const file_voltadomar_v1_measurements_proto_rawDesc = "" +
 	"\n" +
 	"quoted_tos\x18\x16 \x01(\rR\tquotedTos\x12\x10\n" +
 	"\x03mtu\x18\x17 \x01(\rR\x03mtu\x12(\n" +
-	"\x04mpls\x18\x18 \x03(\v2\x14.voltadomar.v1.LabelR\x04mplsB\x06\n" +
-	"\x04_rtt\"\xa2\x01\n" +
+	"\x04mpls\x18\x18 \x03(\v2\x14.voltadomar.v1.LabelR\x04mpls\x12#\n" +
+	"\rquoted_source\x18\x1e \x01(\fR\fquotedSource\x12\x19\n" +
+	"\x05delay\x18\x1f \x01(\x03H\x01R\x05delay\x88\x01\x01\x12$\n" +
+	"\vdelay_bound\x18  \x01(\x03H\x02R\n" +
+	"delayBound\x88\x01\x01\x12\x18\n" +
+	"\amissing\x18! \x01(\tR\amissing\x12%\n" +
+	"\x0emissing_detail\x18\" \x01(\tR\rmissingDetailB\x06\n" +
+	"\x04_rttB\b\n" +
+	"\x06_delayB\x0e\n" +
+	"\f_delay_bound\"\xa2\x01\n" +
 	"\x06Counts\x12\x12\n" +
 	"\x04sent\x18\x01 \x01(\x03R\x04sent\x12\x18\n" +
 	"\amatched\x18\x02 \x01(\x03R\amatched\x12\x12\n" +
@@ -966,7 +1471,7 @@ func file_voltadomar_v1_measurements_proto_rawDescGZIP() []byte {
 	return file_voltadomar_v1_measurements_proto_rawDescData
 }
 
-var file_voltadomar_v1_measurements_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_voltadomar_v1_measurements_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_voltadomar_v1_measurements_proto_goTypes = []any{
 	(*MeasureRequest)(nil),     // 0: voltadomar.v1.MeasureRequest
 	(*MeasureEvent)(nil),       // 1: voltadomar.v1.MeasureEvent
@@ -974,29 +1479,39 @@ var file_voltadomar_v1_measurements_proto_goTypes = []any{
 	(*ListAgentsResponse)(nil), // 3: voltadomar.v1.ListAgentsResponse
 	(*Failure)(nil),            // 4: voltadomar.v1.Failure
 	(*Trace)(nil),              // 5: voltadomar.v1.Trace
-	(*Hop)(nil),                // 6: voltadomar.v1.Hop
-	(*Probe)(nil),              // 7: voltadomar.v1.Probe
-	(*Counts)(nil),             // 8: voltadomar.v1.Counts
-	nil,                        // 9: voltadomar.v1.Trace.ClocksEntry
-	(*Label)(nil),              // 10: voltadomar.v1.Label
+	(*Clock)(nil),              // 6: voltadomar.v1.Clock
+	(*Account)(nil),            // 7: voltadomar.v1.Account
+	(*Loss)(nil),               // 8: voltadomar.v1.Loss
+	(*Gap)(nil),                // 9: voltadomar.v1.Gap
+	(*Finding)(nil),            // 10: voltadomar.v1.Finding
+	(*Hop)(nil),                // 11: voltadomar.v1.Hop
+	(*Probe)(nil),              // 12: voltadomar.v1.Probe
+	(*Counts)(nil),             // 13: voltadomar.v1.Counts
+	nil,                        // 14: voltadomar.v1.Trace.ClocksEntry
+	(*Label)(nil),              // 15: voltadomar.v1.Label
 }
 var file_voltadomar_v1_measurements_proto_depIdxs = []int32{
-	7,  // 0: voltadomar.v1.MeasureEvent.probe:type_name -> voltadomar.v1.Probe
+	12, // 0: voltadomar.v1.MeasureEvent.probe:type_name -> voltadomar.v1.Probe
 	5,  // 1: voltadomar.v1.MeasureEvent.trace:type_name -> voltadomar.v1.Trace
-	6,  // 2: voltadomar.v1.Trace.hops:type_name -> voltadomar.v1.Hop
-	8,  // 3: voltadomar.v1.Trace.counts:type_name -> voltadomar.v1.Counts
-	9,  // 4: voltadomar.v1.Trace.clocks:type_name -> voltadomar.v1.Trace.ClocksEntry
-	7,  // 5: voltadomar.v1.Hop.probes:type_name -> voltadomar.v1.Probe
-	10, // 6: voltadomar.v1.Probe.mpls:type_name -> voltadomar.v1.Label
-	0,  // 7: voltadomar.v1.Measurements.Measure:input_type -> voltadomar.v1.MeasureRequest
-	2,  // 8: voltadomar.v1.Measurements.ListAgents:input_type -> voltadomar.v1.ListAgentsRequest
-	1,  // 9: voltadomar.v1.Measurements.Measure:output_type -> voltadomar.v1.MeasureEvent
-	3,  // 10: voltadomar.v1.Measurements.ListAgents:output_type -> voltadomar.v1.ListAgentsResponse
-	9,  // [9:11] is the sub-list for method output_type
-	7,  // [7:9] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	11, // 2: voltadomar.v1.Trace.hops:type_name -> voltadomar.v1.Hop
+	13, // 3: voltadomar.v1.Trace.counts:type_name -> voltadomar.v1.Counts
+	14, // 4: voltadomar.v1.Trace.clocks:type_name -> voltadomar.v1.Trace.ClocksEntry
+	7,  // 5: voltadomar.v1.Trace.account:type_name -> voltadomar.v1.Account
+	10, // 6: voltadomar.v1.Trace.findings:type_name -> voltadomar.v1.Finding
+	8,  // 7: voltadomar.v1.Account.unanswered:type_name -> voltadomar.v1.Loss
+	9,  // 8: voltadomar.v1.Account.gaps:type_name -> voltadomar.v1.Gap
+	12, // 9: voltadomar.v1.Hop.probes:type_name -> voltadomar.v1.Probe
+	15, // 10: voltadomar.v1.Probe.mpls:type_name -> voltadomar.v1.Label
+	6,  // 11: voltadomar.v1.Trace.ClocksEntry.value:type_name -> voltadomar.v1.Clock
+	0,  // 12: voltadomar.v1.Measurements.Measure:input_type -> voltadomar.v1.MeasureRequest
+	2,  // 13: voltadomar.v1.Measurements.ListAgents:input_type -> voltadomar.v1.ListAgentsRequest
+	1,  // 14: voltadomar.v1.Measurements.Measure:output_type -> voltadomar.v1.MeasureEvent
+	3,  // 15: voltadomar.v1.Measurements.ListAgents:output_type -> voltadomar.v1.ListAgentsResponse
+	14, // [14:16] is the sub-list for method output_type
+	12, // [12:14] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_voltadomar_v1_measurements_proto_init() }
@@ -1009,14 +1524,15 @@ func file_voltadomar_v1_measurements_proto_init() {
 		(*MeasureEvent_Probe)(nil),
 		(*MeasureEvent_Trace)(nil),
 	}
-	file_voltadomar_v1_measurements_proto_msgTypes[7].OneofWrappers = []any{}
+	file_voltadomar_v1_measurements_proto_msgTypes[6].OneofWrappers = []any{}
+	file_voltadomar_v1_measurements_proto_msgTypes[12].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_voltadomar_v1_measurements_proto_rawDesc), len(file_voltadomar_v1_measurements_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

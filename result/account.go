@@ -1,0 +1,116 @@
+package result
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// Missing is why a probe that was asked for has no answer that counts. Of
+// several reasons that hold, the first of this list stands.
+type Missing string
+
+// The reasons.
+const (
+	// NotSent: the host refused to send it; [Probe.Error] says why.
+	NotSent Missing = "not sent"
+	// SourceLost: the agent that was to send it went away.
+	SourceLost Missing = "source lost"
+	// Unreported: the agent never said that it sent it.
+	Unreported Missing = "sending not reported"
+	// Cancelled: the caller left, or the controller stopped, before its time
+	// was up.
+	Cancelled Missing = "cancelled"
+	// Beyond: the destination answered at a lower TTL, so nobody waited.
+	Beyond Missing = "beyond the destination"
+	// AskedAgain: another probe took its place (see the TCP prober).
+	AskedAgain Missing = "asked again"
+	// ReceiverAway: an agent at which its answer may have landed was
+	// disconnected, or silent, at the time.
+	ReceiverAway Missing = "receiver away"
+	// Dropped: an agent at which its answer may have landed lost captured
+	// packets at the time.
+	Dropped Missing = "capture overflow"
+	// AnsweredLate: its answer came after it was given up.
+	AnsweredLate Missing = "answered late"
+	// NoAnswer: all was well, and no answer came in time.
+	NoAnswer Missing = "no answer in time"
+)
+
+var missingOrder = []Missing{NotSent, SourceLost, Unreported, Cancelled, Beyond, AskedAgain, ReceiverAway, Dropped, AnsweredLate, NoAnswer}
+
+// Account says what became of every probe and every candidate. It adds up:
+// Asked = Answered + all of Unanswered, and the [Counts] of candidates are
+// Matched + Late + Duplicate + Foreign + Unverified. A probe is answered by
+// its first verified answer in time, so Answered = Counts.Matched.
+type Account struct {
+	Asked      int    `json:"asked"` // probes, those beyond the last hop shown included
+	Answered   int    `json:"answered"`
+	Unanswered []Loss `json:"unanswered,omitempty"` // in order of [Missing]
+	// Gaps are when agents could not capture, or lost what they captured.
+	Gaps []Gap `json:"gaps,omitempty"`
+}
+
+// Loss is a number of probes without an answer, for one reason.
+type Loss struct {
+	Reason Missing `json:"reason"`
+	// Detail is the kernel's words of NotSent, or the agents concerned.
+	Detail string `json:"detail,omitempty"`
+	Count  int    `json:"count"`
+}
+
+// Add books a probe: with no reason as answered.
+func (a *Account) Add(reason Missing, detail string) {
+	a.Asked++
+	if reason == "" {
+		a.Answered++
+		return
+	}
+	i, found := slices.BinarySearchFunc(a.Unanswered, Loss{Reason: reason, Detail: detail}, func(x, y Loss) int {
+		return cmp.Or(
+			cmp.Compare(slices.Index(missingOrder, x.Reason), slices.Index(missingOrder, y.Reason)),
+			cmp.Compare(x.Detail, y.Detail),
+		)
+	})
+	if !found {
+		a.Unanswered = slices.Insert(a.Unanswered, i, Loss{Reason: reason, Detail: detail})
+	}
+	a.Unanswered[i].Count++
+}
+
+// Adds tells whether the account adds up.
+func (a *Account) Adds() bool {
+	n := a.Answered
+	for _, l := range a.Unanswered {
+		n += l.Count
+	}
+	return n == a.Asked
+}
+
+// GapKind is what kept an agent from capturing.
+type GapKind string
+
+// The kinds.
+const (
+	// Disconnected: it had no connection to the controller.
+	Disconnected GapKind = "disconnected"
+	// Unresponsive: it was connected and did not respond.
+	Unresponsive GapKind = "unresponsive"
+	// KernelDrops: its kernel's capture queue ran over.
+	KernelDrops GapKind = "kernel drops"
+	// QueueOverflow: its own queue to the controller ran over.
+	QueueOverflow GapKind = "queue overflow"
+)
+
+// Gap is a time in which answers that landed at an agent may have been missed.
+// Its times are the controller's.
+type Gap struct {
+	Agent string    `json:"agent"`
+	Kind  GapKind   `json:"kind"`
+	From  time.Time `json:"from"`
+	// To is zero if the gap lasted to the end of the measurement.
+	To time.Time `json:"to,omitzero"`
+	// Count is how many packets were lost, whomever they were for; 0 where
+	// nobody can know.
+	Count uint64 `json:"count,omitempty"`
+}
