@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math/bits"
 	"net/netip"
+	"slices"
 
 	"bitbucket.org/uwpatio/voltadomar/probe"
 	"bitbucket.org/uwpatio/voltadomar/probe/packet"
@@ -13,6 +14,7 @@ import (
 type complaint struct {
 	typ, code uint8
 	mtu       int
+	pointer   int
 }
 
 func timeExceeded(f *flight) complaint {
@@ -70,6 +72,20 @@ func portUnreachable(f *flight) complaint {
 	return complaint{typ: packet.ICMPv4Unreachable, code: port4}
 }
 
+const noNextHeader = 59 // RFC 8200 section 4.7
+
+// unknownProtocol is what a host says of a protocol that it does not speak.
+func unknownProtocol(f *flight) complaint {
+	if !f.v6 {
+		return complaint{typ: packet.ICMPv4Unreachable, code: 2}
+	}
+	c := complaint{typ: packet.ICMPv6ParameterProblem, code: 1}
+	for h := range f.headers() {
+		c.pointer = h.named
+	}
+	return c
+}
+
 // answerError sends an ICMP error about f, unless f is one itself or the node
 // may not (RFC 1122 section 3.2.2, RFC 4443 section 2.4).
 func (n *Network) answerError(nd *node, f *flight, c complaint) {
@@ -80,7 +96,7 @@ func (n *Network) answerError(nd *node, f *flight, c complaint) {
 	if !src.IsValid() || c.mtu == 0 && !nd.mayError(f.src, n.current) {
 		return
 	}
-	e := packet.ICMPError{Type: c.typ, Code: c.code, MTU: uint32(c.mtu)}
+	e := packet.ICMPError{Type: c.typ, Code: c.code, MTU: uint32(c.mtu), Pointer: uint32(c.pointer)}
 	ext := nd.extension(f, c)
 	e.Quote, e.Extension = nd.quote(f, len(ext)), ext
 	var msg []byte
@@ -110,12 +126,16 @@ func icmpOf(v6 bool) uint8 {
 
 // say sends a message from src to the source of the packet to.
 func (n *Network) say(nd *node, to *flight, src netip.Addr, protocol, tos uint8, msg []byte) {
-	f := n.take(packet.IPv6HeaderLen + len(msg))
+	f := n.spawn(packet.IPv6HeaderLen + len(msg))
 	if f == nil {
 		return
 	}
-	nd.id++
-	b, err := appendIP(f.data[:0], src, to.src, protocol, tos, nd.stack.TTL, nd.id, len(msg))
+	h := header{src: src, dst: to.src, protocol: protocol, tos: tos, ttl: nd.stack.TTL, whole: true}
+	if protocol != probe.TCP {
+		nd.id++
+		h.id, h.whole = nd.id, false
+	}
+	b, err := h.append(f.data[:0], len(msg))
 	if err != nil {
 		n.give(f)
 		return
@@ -124,13 +144,21 @@ func (n *Network) say(nd *node, to *flight, src netip.Addr, protocol, tos uint8,
 	n.respond(nd, f, to)
 }
 
-func appendIP(b []byte, src, dst netip.Addr, protocol, tos, ttl uint8, id uint16, n int) ([]byte, error) {
-	if dst.Is6() {
-		h := packet.IPv6{TrafficClass: tos, HopLimit: ttl, Protocol: protocol, Src: src, Dst: dst}
+// header is an IP header of either family.
+type header struct {
+	src, dst           netip.Addr
+	protocol, tos, ttl uint8
+	id                 uint16
+	whole              bool // must not be fragmented
+}
+
+func (h *header) append(b []byte, n int) ([]byte, error) {
+	if h.dst.Is6() {
+		h := packet.IPv6{TrafficClass: h.tos, HopLimit: h.ttl, Protocol: h.protocol, Src: h.src, Dst: h.dst}
 		return h.Append(b, n)
 	}
-	h := packet.IPv4{TOS: tos, ID: id, TTL: ttl, Protocol: protocol, Src: src, Dst: dst}
-	return h.Append(b, n)
+	v4 := packet.IPv4{TOS: h.tos, ID: h.id, DontFragment: h.whole, TTL: h.ttl, Protocol: h.protocol, Src: h.src, Dst: h.dst}
+	return v4.Append(b, n)
 }
 
 // errorSource returns the address an error about f comes from.
@@ -170,10 +198,13 @@ func (nd *node) quote(f *flight, ext int) []byte {
 		room = min(room, f.transport+nd.stack.Quote)
 	}
 	q := f.data[:min(len(f.data), room)]
-	if len(nd.stack.Quirks) == 0 {
+	if len(nd.stack.Quirks) == 0 && f.entered == nil {
 		return q
 	}
-	q = append([]byte(nil), q...)
+	q = slices.Clone(q)
+	if f.entered != nil && !f.piece {
+		f.entered.hide(q, f.transport)
+	}
 	for _, quirk := range nd.stack.Quirks {
 		switch {
 		case quirk == QuirkSwapID && !f.v6:

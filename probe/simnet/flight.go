@@ -2,6 +2,7 @@ package simnet
 
 import (
 	"encoding/binary"
+	"iter"
 	"net/netip"
 
 	"bitbucket.org/uwpatio/voltadomar/probe"
@@ -30,6 +31,8 @@ type flight struct {
 	to    *entry // what dst is, as of epoch
 	epoch uint64
 
+	entered *mapping // by which the node's NAT translated it on its way in
+
 	tunnel *tunnel
 	hop    int // of the tunnel's path, where it arrives next
 }
@@ -45,6 +48,7 @@ const (
 	childAnswer
 	childForgery
 	childRepeat
+	childWhole
 	childFragment
 )
 
@@ -124,6 +128,30 @@ func (f *flight) setTOS(tos uint8) {
 		return
 	}
 	f.setWord(0, uint16(f.data[0])<<8|uint16(tos))
+}
+
+// header6 is one header of an IPv6 datagram's chain: its type, the place that
+// names it, and where it starts.
+type header6 struct {
+	typ       uint8
+	named, at int
+}
+
+// headers yields the extension headers of an IPv6 datagram, and last what
+// follows them.
+func (f *flight) headers() iter.Seq[header6] {
+	return func(yield func(header6) bool) {
+		for h := (header6{f.data[6], 6, packet.IPv6HeaderLen}); yield(h) && h.at < f.transport; {
+			size := (int(f.data[h.at+1]) + 1) * 8
+			switch h.typ {
+			case packet.Fragment:
+				size = 8
+			case packet.Authentication:
+				size = max(8, (int(f.data[h.at+1])+2)*4)
+			}
+			h = header6{f.data[h.at], h.at, h.at + size}
+		}
+	}
 }
 
 // ports returns source and destination port of UDP and TCP.

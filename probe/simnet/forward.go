@@ -136,7 +136,7 @@ func (n *Network) emit(nd *node, out int32, f *flight) {
 		n.transmit(nd, out, f)
 		return
 	}
-	if f.v6 || f.data[6]&0x40 != 0 {
+	if f.v6 && (f.in != own || f.piece || f.more) || !f.v6 && f.data[6]&0x40 != 0 {
 		n.drop(nd, f, DropTooBig)
 		return
 	}
@@ -190,7 +190,7 @@ func (n *Network) transmit(nd *node, out int32, f *flight) {
 }
 
 func (n *Network) land(i *iface, f *flight, at int64) {
-	f.at, f.in = i.peer, i.remote
+	f.at, f.in, f.entered = i.peer, i.remote, nil
 	f.hops++
 	n.stats.Hops++
 	n.agenda.plan(at, f, nil)
@@ -198,7 +198,7 @@ func (n *Network) land(i *iface, f *flight, at int64) {
 
 // copy returns a duplicate, or nil if there is no room.
 func (n *Network) copy(f *flight) *flight {
-	c := n.take(len(f.data))
+	c := n.spawn(len(f.data))
 	if c == nil {
 		return nil
 	}

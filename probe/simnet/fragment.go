@@ -11,24 +11,25 @@ import (
 )
 
 // fragment yields the pieces of an IPv4 datagram that fit into mtu bytes
-// (RFC 791). Options are in the first one only.
+// (RFC 791).
 func (n *Network) fragment(f *flight, mtu int) iter.Seq[*flight] {
 	return func(yield func(*flight) bool) {
 		h, payload, err := packet.ParseIPv4(f.data)
 		if err != nil {
 			return
 		}
-		base, more := h.FragmentOffset, h.MoreFragments
-		for k, at := 0, 0; at < len(payload); k++ {
-			size := min((mtu-packet.IPv4HeaderLen-len(h.Options))&^7, len(payload)-at)
-			if size <= 0 {
-				return
+		base, more := int(h.FragmentOffset), h.MoreFragments
+		room := (mtu - f.transport) &^ 7
+		for k, at := uint64(0), 0; at < len(payload); k, at = k+1, at+room {
+			size := min(room, len(payload)-at)
+			if base+at > 0xFFFF {
+				return // where no datagram reaches
 			}
-			piece := n.take(packet.IPv4HeaderLen + len(h.Options) + size)
+			piece := n.spawn(f.transport + size)
 			if piece == nil {
 				return
 			}
-			h.FragmentOffset = base + uint16(at)
+			h.FragmentOffset = uint16(base + at)
 			h.MoreFragments = more || at+size < len(payload)
 			b, err := h.Append(piece.data[:0], size)
 			if err != nil {
@@ -37,35 +38,60 @@ func (n *Network) fragment(f *flight, mtu int) iter.Seq[*flight] {
 			}
 			piece.data = append(b, payload[at:at+size]...)
 			piece.read()
-			piece.uid, piece.hops, piece.talk = child(f.uid, childFragment+uint64(k)), f.hops, f.talk
+			piece.uid, piece.hops, piece.talk = child(f.uid, childFragment+k), f.hops, f.talk
 			n.stats.Sent++
 			if !yield(piece) {
 				return
 			}
-			at += size
-			h.Options = nil
+			h.Options = copied(h.Options)
 		}
 	}
 }
 
+// copied returns the options of fragments but the first: of those that are not
+// copied there remains nothing but their room, as in Linux.
+func copied(options []byte) []byte {
+	const end, nop, copyFlag = 0, 1, 0x80
+	out := slices.Clone(options)
+	for b := out; len(b) > 0 && b[0] != end; {
+		if b[0] == nop {
+			b = b[1:]
+			continue
+		}
+		if len(b) < 2 || b[1] < 2 || int(b[1]) > len(b) {
+			break
+		}
+		size := int(b[1])
+		if b[0]&copyFlag == 0 {
+			for i := range size {
+				b[i] = nop
+			}
+		}
+		b = b[size:]
+	}
+	return out
+}
+
 const (
 	maxAssemblies = 64
-	assemblyTime  = int64(30 * time.Second)
+	assemblyTime4 = 30 * time.Second // Linux
+	assemblyTime6 = time.Minute      // RFC 8200 section 4.5
 )
 
+// pieceKey names the datagram that a fragment is of.
 type pieceKey struct {
 	src, dst netip.Addr
 	id       uint32
-	protocol uint8
+	protocol uint8 // IPv4
 }
 
 // assembly is a datagram of which pieces are missing.
 type assembly struct {
-	began  int64
-	uid    uint64
-	talk   uint8
-	pieces []piece
-	total  int // of the payload; 0: not known yet
+	first  *flight // a copy of the piece at 0, nil: missing
+	pieces []piece // in order and apart
+	got    int     // bytes
+	total  int     // bytes; 0: not known yet
+	spoilt bool    // pieces overlap
 }
 
 type piece struct {
@@ -73,98 +99,151 @@ type piece struct {
 	data []byte
 }
 
+func (p piece) end() int { return p.at + len(p.data) }
+
+// pieceKey returns what f is a piece of, and where in f.data the piece starts.
+func (f *flight) pieceKey() (key pieceKey, offset, start int) {
+	if !f.v6 {
+		id, fragment := binary.BigEndian.Uint16(f.data[4:]), binary.BigEndian.Uint16(f.data[6:])
+		return pieceKey{f.src, f.dst, uint32(id), f.protocol}, int(fragment&0x1FFF) * 8, f.transport
+	}
+	for h := range f.headers() {
+		if b := f.data[h.at:]; h.typ == packet.Fragment && len(b) >= 8 {
+			offset = int(binary.BigEndian.Uint16(b[2:]) &^ 7)
+			return pieceKey{f.src, f.dst, binary.BigEndian.Uint32(b[4:]), 0}, offset, h.at + 8
+		}
+	}
+	return pieceKey{src: f.src, dst: f.dst}, 0, f.transport
+}
+
 // assemble keeps a fragment, and gives f away. It returns the whole datagram
 // when the last piece is in.
 func (n *Network) assemble(nd *node, f *flight) *flight {
-	defer n.give(f)
-	n.stats.Delivered++
-	key, p, more, ok := readPiece(f)
-	if !ok {
+	key, at, start := f.pieceKey()
+	p := piece{at, f.data[start:]}
+	if len(p.data) == 0 || f.more && len(p.data)%8 != 0 || p.end() > 0xFFFF {
+		n.drop(nd, f, DropMalformed)
 		return nil
 	}
+	n.stats.Delivered++
+	defer n.give(f)
 	a := nd.pieces[key]
 	if a == nil {
-		if nd.pieces == nil {
-			nd.pieces = map[pieceKey]*assembly{}
-		}
-		if len(nd.pieces) >= maxAssemblies {
-			nd.sweep(n.current)
-		}
 		if len(nd.pieces) >= maxAssemblies {
 			return nil
 		}
-		a = &assembly{began: n.current, uid: f.uid, talk: f.talk}
-		nd.pieces[key] = a
+		a = n.begin(nd, key)
 	}
-	p.data = slices.Clone(p.data)
-	if len(a.pieces) > 1<<13 {
-		return nil
-	}
-	a.pieces = append(a.pieces, p)
-	if !more {
-		a.total = p.at + len(p.data)
-	}
-	payload := a.whole()
-	if payload == nil {
+	if !a.add(p, f) {
 		return nil
 	}
 	delete(nd.pieces, key)
-	whole := n.take(packet.IPv6HeaderLen + len(payload))
-	if whole == nil {
-		return nil
-	}
-	b, err := appendIP(whole.data[:0], f.src, f.dst, key.protocol, f.tos(), f.ttl(), uint16(key.id), len(payload))
-	whole.data = append(b, payload...)
-	if err != nil || !whole.read() {
-		n.give(whole)
-		return nil
-	}
-	whole.at, whole.in, whole.uid, whole.talk = f.at, f.in, a.uid, a.talk
-	n.find(whole)
-	n.stats.Sent++
-	return whole
+	return n.join(a)
 }
 
-func (nd *node) sweep(now int64) {
-	for k, a := range nd.pieces {
-		if now-a.began > assemblyTime {
-			delete(nd.pieces, k)
+// begin starts an assembly, and plans the end of its time.
+func (n *Network) begin(nd *node, key pieceKey) *assembly {
+	if nd.pieces == nil {
+		nd.pieces = map[pieceKey]*assembly{}
+	}
+	a := new(assembly)
+	nd.pieces[key] = a
+	wait := assemblyTime4
+	if key.src.Is6() {
+		wait = assemblyTime6
+	}
+	n.agenda.plan(n.current+int64(wait), nil, func() {
+		if nd.pieces[key] != a {
+			return
+		}
+		delete(nd.pieces, key)
+		if a.first != nil && !a.spoilt {
+			n.find(a.first)
+			c := timeExceeded(a.first)
+			c.code = 1 // fragment reassembly
+			n.answerError(nd, a.first, c)
+		}
+	})
+	return a
+}
+
+// add adds a piece, and tells whether all are there. One that is there already
+// is ignored; pieces that overlap in another way spoil the datagram (RFC 5722).
+func (a *assembly) add(p piece, f *flight) (whole bool) {
+	if a.spoilt {
+		return false
+	}
+	i, found := slices.BinarySearchFunc(a.pieces, p.at, func(q piece, at int) int { return q.at - at })
+	if found && len(a.pieces[i].data) == len(p.data) {
+		return false
+	}
+	if !f.more {
+		if a.total != 0 && a.total != p.end() {
+			a.spoilt = true
+		}
+		a.total = p.end()
+	}
+	last := p.end()
+	if k := len(a.pieces); k > 0 {
+		last = max(last, a.pieces[k-1].end())
+	}
+	if found || i > 0 && a.pieces[i-1].end() > p.at || i < len(a.pieces) && p.end() > a.pieces[i].at || a.total != 0 && last > a.total {
+		a.spoilt = true
+	}
+	if a.spoilt {
+		a.pieces, a.first = nil, nil
+		return false
+	}
+	if p.at == 0 {
+		c := *f
+		c.data = slices.Clone(f.data)
+		a.first = &c
+	}
+	p.data = slices.Clone(p.data)
+	a.pieces = slices.Insert(a.pieces, i, p)
+	a.got += len(p.data)
+	return a.got == a.total
+}
+
+// join makes the datagram of its pieces, with the header of the first one.
+func (n *Network) join(a *assembly) *flight {
+	first := a.first
+	_, _, start := first.pieceKey()
+	header := first.data[:start]
+	if first.v6 {
+		for h := range first.headers() {
+			if h.typ == packet.Fragment {
+				header = slices.Clone(header[:h.at])
+				header[h.named] = first.data[h.at]
+				break
+			}
 		}
 	}
-}
-
-func readPiece(f *flight) (key pieceKey, p piece, more, ok bool) {
-	key = pieceKey{src: f.src, dst: f.dst, protocol: f.protocol}
-	if !f.v6 {
-		h, payload, err := packet.ParseIPv4(f.data)
-		key.id = uint32(h.ID)
-		return key, piece{int(h.FragmentOffset), payload}, h.MoreFragments, err == nil
-	}
-	h, payload, err := packet.ParseIPv6(f.data)
-	if err != nil || h.NextHeader != packet.Fragment || len(h.Extensions) != 8 {
-		return key, p, false, false // with further headers: more than hosts here can do
-	}
-	key.id = binary.BigEndian.Uint32(h.Extensions[4:])
-	return key, piece{int(h.FragmentOffset), payload}, h.MoreFragments, true
-}
-
-// whole returns the payload if all of it is there, else nil.
-func (a *assembly) whole() []byte {
-	if a.total == 0 {
+	size := len(header) + a.total
+	if size-packet.IPv6HeaderLen > 0xFFFF || !first.v6 && size > 0xFFFF {
 		return nil
 	}
-	slices.SortStableFunc(a.pieces, func(p, q piece) int { return p.at - q.at })
-	payload := make([]byte, 0, a.total)
+	f := n.spawn(size)
+	if f == nil {
+		return nil
+	}
+	b := append(f.data[:0], header...)
 	for _, p := range a.pieces {
-		if p.at > len(payload) {
-			return nil
-		}
-		if end := p.at + len(p.data); end > len(payload) {
-			payload = append(payload, p.data[len(payload)-p.at:]...)
-		}
+		b = append(b, p.data...)
 	}
-	if len(payload) != a.total {
+	f.data = b
+	if first.v6 {
+		binary.BigEndian.PutUint16(b[4:], uint16(size-packet.IPv6HeaderLen))
+	} else {
+		f.setWord(2, uint16(size))
+		f.setWord(6, 0)
+	}
+	if !f.read() {
+		n.give(f)
 		return nil
 	}
-	return payload
+	f.at, f.in, f.hops, f.talk = first.at, first.in, first.hops, first.talk
+	f.uid = child(first.uid, childWhole)
+	n.stats.Sent++
+	return f
 }

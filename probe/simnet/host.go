@@ -2,8 +2,6 @@ package simnet
 
 import (
 	"encoding/binary"
-	"net/netip"
-	"time"
 
 	"bitbucket.org/uwpatio/voltadomar/probe"
 	"bitbucket.org/uwpatio/voltadomar/probe/packet"
@@ -12,34 +10,41 @@ import (
 // accept is what a node does with a packet to one of its addresses.
 func (n *Network) accept(nd *node, f *flight) {
 	if nd.nat != nil && f.dst == nd.nat.cfg.Address && f.in != own {
-		if nd.nat.enter(f, n.current) {
-			f.to, f.epoch = nil, 0
-			n.find(f)
-			n.forward(nd, f)
-			return
+		if m := nd.nat.enter(f, n.current); m != nil {
+			f.entered, f.tunnel, f.to, f.epoch = m, nil, nil, 0
+			if n.find(f); !nd.owns(f.to) {
+				n.forward(nd, f)
+				return
+			}
 		}
 	}
 	if nd.door != nil {
 		nd.door.deliver(f)
 	}
-	if _, outside := nd.door.(*Attachment); !outside && (f.piece || f.more) {
-		if f = n.assemble(nd, f); f == nil {
-			return
-		}
-	} else if outside {
+	if _, outside := nd.door.(*Attachment); outside {
 		n.stats.Delivered++
 		n.give(f)
 		return
 	}
+	if f.piece || f.more {
+		if f = n.assemble(nd, f); f == nil {
+			return
+		}
+		n.find(f)
+	}
+	if !f.intact() {
+		n.drop(nd, f, DropMalformed)
+		return
+	}
 	n.stats.Delivered++
-	if !nd.silent && n.intact(f) {
+	if !nd.silent {
 		n.answer(nd, f)
 	}
 	n.give(f)
 }
 
 // intact tells whether the checksum of the transport header is right.
-func (n *Network) intact(f *flight) bool {
+func (f *flight) intact() bool {
 	p := f.payload()
 	switch f.protocol {
 	case probe.UDP:
@@ -54,8 +59,12 @@ func (n *Network) intact(f *flight) bool {
 			return !f.v6 // RFC 8200 section 8.1
 		}
 	case probe.ICMP:
-		return len(p) >= packet.ICMPHeaderLen && packet.Checksum(p) == 0
-	case probe.TCP, probe.ICMPv6:
+		return f.v6 || len(p) >= packet.ICMPHeaderLen && packet.Checksum(p) == 0
+	case probe.ICMPv6:
+		if !f.v6 {
+			return true
+		}
+	case probe.TCP:
 	default:
 		return true
 	}
@@ -77,6 +86,9 @@ func (n *Network) answer(nd *node, f *flight) {
 		n.answerTCP(nd, f)
 	case f.protocol == icmpOf(f.v6):
 		n.answerEcho(nd, f)
+	case f.v6 && f.protocol == noNextHeader:
+	default:
+		n.answerError(nd, f, unknownProtocol(f))
 	}
 }
 
@@ -86,7 +98,7 @@ func (n *Network) answerEcho(nd *node, f *flight) {
 	if f.v6 {
 		request, reply = packet.ICMPv6Echo, packet.ICMPv6EchoReply
 	}
-	if len(p) < packet.ICMPHeaderLen || p[0] != request || p[1] != 0 || nd.host != nil && nd.host.NoEcho {
+	if len(p) < packet.ICMPHeaderLen || p[0] != request || nd.host != nil && nd.host.NoEcho {
 		return
 	}
 	msg := append(n.scratch[:0], p...)
@@ -142,148 +154,4 @@ func (p *Ports) state(port uint16) PortState {
 		}
 	}
 	return p.Rest
-}
-
-// flowKey names a connection from its host's side.
-type flowKey struct {
-	peer, local         netip.Addr
-	peerPort, localPort uint16
-}
-
-// conn is a connection that was asked for and not yet confirmed, as in the
-// state SYN-RECEIVED of RFC 9293.
-type conn struct {
-	theirs, ours uint32 // initial sequence numbers
-	acked        int64  // when an unexpected segment was last answered
-	tries        int
-	established  bool
-}
-
-const (
-	maxConns    = 1 << 16
-	synRetries  = 5 // Linux, tcp_synack_retries
-	ackInterval = int64(500 * time.Millisecond)
-	window      = 64240
-	idle        = 2 * time.Minute
-)
-
-// answerTCP opens connections and refuses them; it carries no data.
-func (n *Network) answerTCP(nd *node, f *flight) {
-	h, payload, err := packet.ParseTCP(f.payload())
-	if err != nil {
-		return
-	}
-	key := flowKey{f.src, f.dst, h.SrcPort, h.DstPort}
-	c := nd.conns[key]
-	state := Closed
-	if nd.host != nil {
-		state = nd.host.TCP.state(h.DstPort)
-	}
-	switch {
-	case state == Filtered:
-	case c != nil:
-		n.segment(nd, f, key, c, &h, len(payload))
-	case h.Flags&packet.RST != 0:
-	case state == Open && h.Flags&(packet.SYN|packet.ACK) == packet.SYN:
-		if len(nd.conns) >= maxConns {
-			return
-		}
-		if nd.conns == nil {
-			nd.conns = map[flowKey]*conn{}
-		}
-		c = &conn{theirs: h.Seq, ours: uint32(mix(n.seed ^ f.uid)), acked: -ackInterval}
-		nd.conns[key] = c
-		n.sayTCP(nd, f, &key, packet.SYN|packet.ACK, c.ours, c.theirs+1)
-		n.insist(nd, f, key, c)
-	default:
-		n.reset(nd, f, &h, len(payload))
-	}
-}
-
-// segment handles a segment of a connection, as Linux does (tcp_check_req).
-func (n *Network) segment(nd *node, f *flight, key flowKey, c *conn, h *packet.TCP, payload int) {
-	offset := h.Seq - (c.theirs + 1)
-	switch {
-	case h.Flags&(packet.SYN|packet.ACK|packet.RST) == packet.SYN && h.Seq == c.theirs:
-		n.sayTCP(nd, f, &key, packet.SYN|packet.ACK, c.ours, c.theirs+1)
-	case offset >= window:
-		if h.Flags&packet.RST == 0 && n.current-c.acked >= ackInterval {
-			c.acked = n.current
-			n.sayTCP(nd, f, &key, packet.ACK, c.ours+1, c.theirs+1)
-		}
-	case h.Flags&packet.RST != 0:
-		delete(nd.conns, key)
-	case h.Flags&packet.SYN != 0:
-		delete(nd.conns, key)
-		n.reset(nd, f, h, payload)
-	case h.Flags&packet.ACK != 0 && h.Ack == c.ours+1:
-		c.established = true
-	case h.Flags&packet.ACK != 0:
-		n.reset(nd, f, h, payload)
-	}
-}
-
-// insist repeats a SYN-ACK, after 1, 2, 4 seconds and so on, and forgets the
-// connection in the end.
-func (n *Network) insist(nd *node, f *flight, key flowKey, c *conn) {
-	syn := flight{src: f.src, dst: f.dst, v6: f.v6, uid: f.uid, talk: f.talk}
-	uid := child(f.uid, childRepeat)
-	wait := int64(time.Second) << c.tries
-	if c.established {
-		wait = int64(idle)
-	}
-	n.agenda.plan(n.current+wait, nil, func() {
-		if nd.conns[key] != c {
-			return
-		}
-		if c.tries++; c.established || c.tries > synRetries {
-			delete(nd.conns, key)
-			return
-		}
-		syn.uid = uid
-		n.sayTCP(nd, &syn, &key, packet.SYN|packet.ACK, c.ours, c.theirs+1)
-		n.insist(nd, &syn, key, c)
-	})
-}
-
-// reset answers a segment that fits no connection (RFC 9293 section 3.10.7.1).
-func (n *Network) reset(nd *node, f *flight, h *packet.TCP, payload int) {
-	if h.Flags&packet.RST != 0 {
-		return
-	}
-	key := flowKey{f.src, f.dst, h.SrcPort, h.DstPort}
-	if h.Flags&packet.ACK != 0 {
-		n.sayTCP(nd, f, &key, packet.RST, h.Ack, 0)
-		return
-	}
-	next := h.Seq + uint32(payload)
-	for _, flag := range []packet.TCPFlags{packet.SYN, packet.FIN} {
-		if h.Flags&flag != 0 {
-			next++
-		}
-	}
-	n.sayTCP(nd, f, &key, packet.RST|packet.ACK, 0, next)
-}
-
-func (n *Network) sayTCP(nd *node, f *flight, key *flowKey, flags packet.TCPFlags, seq, ack uint32) {
-	h := packet.TCP{SrcPort: key.localPort, DstPort: key.peerPort, Seq: seq, Ack: ack, Flags: flags}
-	if flags&packet.RST == 0 {
-		h.Window = window
-	}
-	var options [4]byte
-	if flags&packet.SYN != 0 {
-		mss := uint16(defaultMTU - packet.IPv4HeaderLen - packet.TCPHeaderLen)
-		if f.v6 {
-			mss = defaultMTU - packet.IPv6HeaderLen - packet.TCPHeaderLen
-		}
-		h.Options = packet.AppendMSS(options[:0], mss)
-	}
-	msg, err := h.Append(n.scratch[:0])
-	if err != nil {
-		return
-	}
-	n.scratch = msg[:0]
-	sum := packet.PseudoHeader(key.local, key.peer, probe.TCP, len(msg)).Add(msg)
-	binary.BigEndian.PutUint16(msg[16:], sum.Checksum())
-	n.say(nd, f, key.local, probe.TCP, 0, msg)
 }

@@ -10,19 +10,22 @@ import (
 )
 
 const (
-	natIdle     = int64(2 * time.Minute)
-	natFirst    = 1024 // ports that are given out
-	natPorts    = 1<<16 - natFirst
-	maxMappings = 1 << 16
+	natIdle   = int64(2 * time.Minute)
+	natFirst  = 1024 // ports that are given out
+	natPorts  = 1<<16 - natFirst
+	natPieces = 1024
 )
 
-// nat translates the sources of what leaves.
+// nat translates the sources of what leaves, whatever its destination, and
+// lets in whatever is sent to them (RFC 4787, endpoint-independent).
 type nat struct {
 	cfg     *NAT
 	outside []int32
 	out     map[natKey]*mapping // by inside address and port
 	back    map[natKey]*mapping // by outside address and port
 	next    uint16
+	full    map[uint8]int64       // by protocol: no port is free before that time
+	pieces  map[pieceKey]*mapping // of datagrams whose first fragment came in
 }
 
 type natKey struct {
@@ -37,122 +40,188 @@ type mapping struct {
 }
 
 func newNAT(cfg *NAT) *nat {
-	return &nat{cfg: cfg, out: map[natKey]*mapping{}, back: map[natKey]*mapping{}}
+	return &nat{
+		cfg: cfg, out: map[natKey]*mapping{}, back: map[natKey]*mapping{},
+		full: map[uint8]int64{}, pieces: map[pieceKey]*mapping{},
+	}
 }
 
 // leave translates a packet on its way out. It reports false where no port is
-// left. What has no port, or is of another family, passes as it is.
+// left. What is of another family passes as it is.
 func (t *nat) leave(f *flight, now int64) bool {
-	if f.src.Is4() != t.cfg.Address.Is4() || f.piece {
+	if f.src.Is4() != t.cfg.Address.Is4() {
 		return true
 	}
+	e := edit{source: true, addr: t.cfg.Address, port: noPort, fix: true}
 	port, ok := portOf(f.payload(), f.protocol, true)
-	if !ok {
+	switch {
+	case f.piece:
+		e.whole = true
+	case f.isICMPError():
+		t.leaveError(f)
 		return true
-	}
-	key := natKey{f.protocol, f.src, port}
-	m := t.out[key]
-	if m == nil {
-		if m = t.open(key, now); m == nil {
-			return false
+	case ok:
+		m := t.out[natKey{f.protocol, f.src, port}]
+		if m == nil {
+			if m = t.open(natKey{f.protocol, f.src, port}, now); m == nil {
+				return false
+			}
 		}
+		m.used = now
+		e.port = int(m.outside.port)
 	}
-	m.used = now
-	rewrite(f.data, f.transport, f.protocol, true, m.outside.addr, m.outside.port, true)
-	f.src = m.outside.addr
+	e.apply(f.data, f.transport, f.protocol)
+	f.src = t.cfg.Address
 	return true
 }
 
 // open finds a free port for a flow: its own, or the next one.
 func (t *nat) open(inside natKey, now int64) *mapping {
-	if len(t.out) >= maxMappings {
-		for _, m := range t.out {
-			if now-m.used > natIdle {
-				delete(t.out, m.inside)
-				delete(t.back, m.outside)
-			}
-		}
+	if now < t.full[inside.protocol] {
+		return nil
 	}
 	outside := natKey{inside.protocol, t.cfg.Address, inside.port}
-	for try := 0; try <= natPorts; try++ {
-		m, taken := t.back[outside]
-		if taken && now-m.used > natIdle {
-			delete(t.out, m.inside)
-			taken = false
-		}
-		if !taken {
+	oldest := now
+	for range natPorts + 1 {
+		m := t.back[outside]
+		if m == nil || m.idle(now) {
+			if m != nil {
+				delete(t.out, m.inside)
+			}
 			m = &mapping{inside: inside, outside: outside}
 			t.out[inside], t.back[outside] = m, m
 			return m
 		}
+		oldest = min(oldest, m.used)
 		t.next = (t.next + 1) % natPorts
 		outside.port = natFirst + t.next
 	}
+	t.full[inside.protocol] = oldest + natIdle
 	return nil
 }
 
-// enter translates an answer back. It reports false for what answers nothing
+func (m *mapping) idle(now int64) bool { return now-m.used >= natIdle }
+
+// enter translates an answer back. It returns nil for what answers nothing
 // that left.
-func (t *nat) enter(f *flight, now int64) bool {
-	if f.piece {
-		return false
-	}
-	if f.isICMPError() {
-		return t.enterError(f, now)
-	}
+func (t *nat) enter(f *flight, now int64) *mapping {
+	e := edit{fix: true, port: noPort}
+	var m *mapping
 	port, ok := portOf(f.payload(), f.protocol, false)
-	if !ok {
-		return false
+	switch {
+	case f.piece:
+		key, _, _ := f.pieceKey()
+		m, e.whole = t.pieces[key], true
+	case f.isICMPError():
+		return t.enterError(f, now)
+	case ok:
+		m = t.back[natKey{f.protocol, f.dst, port}]
 	}
-	m := t.back[natKey{f.protocol, f.dst, port}]
-	if m == nil {
-		return false
+	if m == nil || m.idle(now) {
+		return nil
+	}
+	if f.more && !f.piece {
+		if len(t.pieces) >= natPieces {
+			clear(t.pieces)
+		}
+		key, _, _ := f.pieceKey()
+		t.pieces[key] = m
 	}
 	m.used = now
-	rewrite(f.data, f.transport, f.protocol, false, m.inside.addr, m.inside.port, true)
+	e.addr = m.inside.addr
+	if !f.piece {
+		e.port = int(m.inside.port)
+	}
+	e.apply(f.data, f.transport, f.protocol)
 	f.dst = m.inside.addr
-	return true
+	return m
 }
 
-// enterError translates an ICMP error and the packet that it quotes.
-func (t *nat) enterError(f *flight, now int64) bool {
-	msg := f.payload()
-	if len(msg) < packet.ICMPHeaderLen {
-		return false
+// enterError translates an ICMP error about what left, and the quote in it.
+func (t *nat) enterError(f *flight, now int64) *mapping {
+	q, ok := readQuote(f)
+	if !ok || q.src != t.cfg.Address {
+		return nil
 	}
-	quote := msg[packet.ICMPHeaderLen:]
-	protocol, transport, src, ok := readQuote(quote, f.v6)
-	if !ok || src != t.cfg.Address {
-		return false
-	}
-	port, ok := portOf(quote[transport:], protocol, true)
+	port, ok := portOf(q.data[q.transport:], q.protocol, true)
 	if !ok {
-		return false
+		return nil
 	}
-	m := t.back[natKey{protocol, src, port}]
-	if m == nil {
-		return false
+	m := t.back[natKey{q.protocol, q.src, port}]
+	if m == nil || m.idle(now) {
+		return nil
 	}
 	m.used = now
-	rewrite(quote, transport, protocol, true, m.inside.addr, m.inside.port, !t.cfg.StaleQuotes)
-	rewrite(f.data, f.transport, 0, false, m.inside.addr, 0, false)
+	inside := edit{source: true, addr: m.inside.addr, port: int(m.inside.port), fix: !t.cfg.StaleQuotes}
+	inside.apply(q.data, q.transport, q.protocol)
+	outer := edit{addr: m.inside.addr, port: noPort, whole: true}
+	outer.apply(f.data, f.transport, f.protocol)
 	f.dst = m.inside.addr
+	f.fixICMP()
+	return m
+}
+
+// leaveError translates an ICMP error about what came in, and the quote in it.
+func (t *nat) leaveError(f *flight) {
+	if q, ok := readQuote(f); ok {
+		port, ok := portOf(q.data[q.transport:], q.protocol, false)
+		if m := t.out[natKey{q.protocol, q.dst, port}]; ok && m != nil {
+			m.hide(q.data, q.transport)
+		}
+	}
+	outer := edit{source: true, addr: t.cfg.Address, port: noPort, whole: true}
+	outer.apply(f.data, f.transport, f.protocol)
+	f.src = t.cfg.Address
+	f.fixICMP()
+}
+
+// hide gives a packet that was translated on its way in the destination back
+// that it came with.
+func (m *mapping) hide(b []byte, transport int) {
+	e := edit{addr: m.outside.addr, port: int(m.outside.port), fix: true}
+	e.apply(b, transport, m.outside.protocol)
+}
+
+// quoted is the start of a datagram in an ICMP error.
+type quoted struct {
+	data      []byte
+	src, dst  netip.Addr
+	protocol  uint8
+	transport int
+}
+
+// readQuote reads what an ICMP error quotes.
+func readQuote(f *flight) (quoted, bool) {
+	p := f.payload()
+	if len(p) < packet.ICMPHeaderLen {
+		return quoted{}, false
+	}
+	return readCut(p[packet.ICMPHeaderLen:], f.v6)
+}
+
+// readCut reads a datagram that may be cut short. It reports false where the
+// transport header would not be in it.
+func readCut(b []byte, v6 bool) (quoted, bool) {
+	if v6 {
+		h, _, err := packet.ParseIPv6(b)
+		return quoted{b, h.Src, h.Dst, h.Protocol, packet.IPv6HeaderLen + len(h.Extensions)}, err == nil && h.FragmentOffset == 0
+	}
+	h, _, err := packet.ParseIPv4(b)
+	return quoted{b, h.Src, h.Dst, h.Protocol, packet.IPv4HeaderLen + len(h.Options)}, err == nil && h.FragmentOffset == 0
+}
+
+// fixICMP works out the checksum of an ICMP message.
+func (f *flight) fixICMP() {
+	msg := f.payload()
+	if len(msg) < packet.ICMPHeaderLen {
+		return
+	}
 	msg[2], msg[3] = 0, 0
 	var sum packet.Sum
 	if f.v6 {
 		sum = packet.PseudoHeader(f.src, f.dst, f.protocol, len(msg))
 	}
 	binary.BigEndian.PutUint16(msg[2:], sum.Add(msg).Checksum())
-	return true
-}
-
-func readQuote(b []byte, v6 bool) (protocol uint8, transport int, src netip.Addr, ok bool) {
-	if v6 {
-		h, _, err := packet.ParseIPv6(b)
-		return h.Protocol, packet.IPv6HeaderLen + len(h.Extensions), h.Src, err == nil && h.FragmentOffset == 0
-	}
-	h, _, err := packet.ParseIPv4(b)
-	return h.Protocol, packet.IPv4HeaderLen + len(h.Options), h.Src, err == nil && h.FragmentOffset == 0
 }
 
 // portOf returns the port by which a packet's flow is told: the source one, or
@@ -181,58 +250,4 @@ func portOf(transport []byte, protocol uint8, source bool) (uint16, bool) {
 		return 0, false
 	}
 	return binary.BigEndian.Uint16(transport[at:]), true
-}
-
-// rewrite sets source or destination of a datagram, which may be cut short,
-// and its port or echo identifier. Protocol 0 leaves the transport header
-// alone; with fix its checksum follows.
-func rewrite(b []byte, transport int, protocol uint8, source bool, addr netip.Addr, port uint16, fix bool) {
-	at, size := 16, 4
-	if source {
-		at = 12
-	}
-	if addr.Is6() {
-		at, size = 24, 16
-		if source {
-			at = 8
-		}
-	}
-	checksum, portAt := -1, -1
-	pseudo := true
-	switch protocol {
-	case probe.UDP:
-		checksum, portAt = transport+6, transport+2
-	case probe.TCP:
-		checksum, portAt = transport+16, transport+2
-	case probe.ICMP, probe.ICMPv6:
-		checksum, portAt, pseudo = transport+2, transport+4, protocol == probe.ICMPv6
-	}
-	if source && (protocol == probe.UDP || protocol == probe.TCP) {
-		portAt = transport
-	}
-	if !fix || len(b) < checksum+2 || protocol == probe.UDP && checksum >= 0 && b[checksum] == 0 && b[checksum+1] == 0 {
-		checksum = -1
-	}
-	set := func(at int, v uint16, covered bool) {
-		old := binary.BigEndian.Uint16(b[at:])
-		binary.BigEndian.PutUint16(b[at:], v)
-		if covered && checksum >= 0 {
-			c := packet.UpdateChecksum(binary.BigEndian.Uint16(b[checksum:]), old, v)
-			binary.BigEndian.PutUint16(b[checksum:], c)
-		}
-		if addr.Is4() && at < transport {
-			c := packet.UpdateChecksum(binary.BigEndian.Uint16(b[10:]), old, v)
-			binary.BigEndian.PutUint16(b[10:], c)
-		}
-	}
-	raw := addr.AsSlice()
-	for i := 0; i < size; i += 2 {
-		set(at+i, binary.BigEndian.Uint16(raw[i:]), pseudo)
-	}
-	if portAt >= 0 && len(b) >= portAt+2 {
-		set(portAt, port, true)
-	}
-	if protocol == probe.UDP && checksum >= 0 && b[checksum] == 0 && b[checksum+1] == 0 {
-		b[checksum], b[checksum+1] = 0xFF, 0xFF
-	}
 }

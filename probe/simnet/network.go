@@ -34,7 +34,8 @@ type Network struct {
 	agenda  agenda
 	planned int64 // when the engine wakes up by itself
 	current int64 // the time of what happens
-	flights int
+	flights int   // on their way, or kept for a port
+	bytes   int   // of them
 	free    []*flight
 	scratch []byte // for messages that nodes make
 	stats   Stats
@@ -95,9 +96,12 @@ type Sighting struct {
 	Reason  DropReason
 }
 
-// maxFlights bounds what is on its way, and with it memory: a loop of
-// duplicating links has no other end.
-const maxFlights = 1 << 20
+// What is on its way is bounded, and with it memory: a loop of duplicating
+// links has no other end.
+const (
+	maxFlights = 1 << 20
+	maxBytes   = 1 << 28
+)
 
 // Start checks the scenario and brings it to life. The caller must not change
 // it afterwards. The error is an [*Error].
@@ -136,7 +140,7 @@ func (n *Network) date(at int64) time.Time { return n.start.Add(time.Duration(at
 // run is the engine: it lets happen what is due.
 func (n *Network) run() {
 	defer close(n.done)
-	timer := time.NewTimer(time.Hour)
+	timer := time.NewTimer(forever)
 	defer timer.Stop()
 	tuned := false
 	for {
@@ -156,7 +160,10 @@ func (n *Network) run() {
 			bell.rest(wait)
 			continue
 		}
-		timer.Reset(wait)
+		timer.Stop()
+		if wait < forever {
+			timer.Reset(wait)
+		}
 		select {
 		case <-timer.C:
 		case <-n.wake:
@@ -164,16 +171,21 @@ func (n *Network) run() {
 	}
 }
 
-// stride is how much happens before others may have the lock.
-const stride = 1024
+const (
+	// stride is how much happens before others may have the lock.
+	stride = 1024
+	// forever is how long to wait where nothing is to happen. No timer then
+	// runs, so that testing/synctest can tell when all wait for each other.
+	forever = time.Duration(1<<63 - 1)
+)
 
 // advance lets happen what is due, and returns how long to wait for more.
 func (n *Network) advance() time.Duration {
 	now := n.now()
 	for range stride {
 		if len(n.agenda.events) == 0 {
-			n.planned = 1<<63 - 1
-			return time.Hour
+			n.planned = int64(forever)
+			return forever
 		}
 		if at := n.agenda.events[0].at; at > now {
 			n.planned = at
@@ -213,18 +225,13 @@ func (n *Network) rouse() {
 	}
 }
 
-// take returns a flight with room for size bytes, or nil if there are too
-// many.
+// take returns a flight with room for size bytes, or nil if there is no room
+// for it.
 func (n *Network) take(size int) *flight {
-	if n.flights >= maxFlights {
-		n.stats.Dropped[DropOverflow]++
-		return nil
-	}
-	n.flights++
 	var f *flight
-	if k := len(n.free); k > 0 {
-		f = n.free[k-1]
-		n.free = n.free[:k-1]
+	k := len(n.free) - 1
+	if k >= 0 {
+		f = n.free[k]
 	} else {
 		f = new(flight)
 	}
@@ -232,7 +239,24 @@ func (n *Network) take(size int) *flight {
 	if cap(data) < size {
 		data = make([]byte, 0, max(size, 128))
 	}
+	if n.flights >= maxFlights || n.bytes+cap(data) > maxBytes {
+		return nil
+	}
+	n.free = n.free[:max(k, 0)]
+	n.flights++
+	n.bytes += cap(data)
 	*f = flight{data: data[:size], in: own}
+	return f
+}
+
+// spawn is take for a packet that the network makes itself. One for which
+// there is no room counts as dropped.
+func (n *Network) spawn(size int) *flight {
+	f := n.take(size)
+	if f == nil {
+		n.stats.Sent++
+		n.stats.Dropped[DropOverflow]++
+	}
 	return f
 }
 
@@ -241,11 +265,18 @@ const (
 	maxFreeSize = 2048    // of their data
 )
 
+// give takes a flight back, for reuse.
 func (n *Network) give(f *flight) {
-	n.flights--
+	n.lose(f)
 	if len(n.free) < maxFree && cap(f.data) <= maxFreeSize {
 		n.free = append(n.free, f)
 	}
+}
+
+// lose takes a flight back that must not be used again.
+func (n *Network) lose(f *flight) {
+	n.flights--
+	n.bytes -= cap(f.data)
 }
 
 func (n *Network) drop(nd *node, f *flight, why DropReason) {

@@ -113,25 +113,27 @@ func (nd *node) uplink() int32 {
 	return own
 }
 
-// bucket is a token bucket.
+// bucket is a token bucket. It counts in nanoseconds, of which a token takes
+// some whole number for the usual rates: nothing gets lost in fractions.
 type bucket struct {
-	tokens float64
+	saved  float64
 	last   int64
 	primed bool
 }
 
 func (b *bucket) take(l RateLimit, now int64) bool {
-	burst := float64(max(l.Burst, 1))
+	price := float64(time.Second) / l.Rate
+	most := price * float64(max(l.Burst, 1))
 	if !b.primed {
-		b.tokens, b.primed = burst, true
+		b.saved, b.primed = most, true
 	} else {
-		b.tokens = min(burst, b.tokens+float64(now-b.last)/float64(time.Second)*l.Rate)
+		b.saved = min(most, b.saved+float64(now-b.last))
 	}
 	b.last = now
-	if b.tokens < 1 {
+	if b.saved < price {
 		return false
 	}
-	b.tokens--
+	b.saved -= price
 	return true
 }
 

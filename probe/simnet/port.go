@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"sync"
 
 	"bitbucket.org/uwpatio/voltadomar/probe"
 )
@@ -22,10 +21,10 @@ type port struct {
 
 	ready chan struct{}
 	ended chan struct{}
-	once  sync.Once
 
 	// Guarded by the network's mutex.
-	queue   []arrival
+	queue   []arrival // from first on
+	first   int
 	lent    []*flight // what the last Receive returned
 	dropped uint64
 }
@@ -100,7 +99,7 @@ func (p *port) check(datagram []byte) error {
 func (p *port) Receive(ds []probe.Incoming) (int, error) {
 	for {
 		got, err := p.collect(ds)
-		if got > 0 || err != nil {
+		if got > 0 || err != nil || len(ds) == 0 {
 			return got, err
 		}
 		select {
@@ -121,18 +120,22 @@ func (p *port) collect(ds []probe.Incoming) (int, error) {
 	if p.nd.door != door(p) || n.closed {
 		return 0, net.ErrClosed
 	}
-	k := min(len(ds), len(p.queue))
-	for i, a := range p.queue[:k] {
+	k := min(len(ds), len(p.queue)-p.first)
+	for i, a := range p.queue[p.first : p.first+k] {
 		ds[i] = probe.Incoming{Data: a.f.data, Time: p.read(a.at), Stamp: probe.KernelStamp}
 		p.lent = append(p.lent, a.f)
 	}
-	p.queue = append(p.queue[:0], p.queue[k:]...)
+	p.first += k
+	if p.first == len(p.queue) || p.first >= maxQueue {
+		p.queue = append(p.queue[:0], p.queue[p.first:]...)
+		p.first = 0
+	}
 	return k, nil
 }
 
 // deliver takes an arrival. The mutex is held.
 func (p *port) deliver(f *flight) {
-	if len(p.queue) >= maxQueue {
+	if len(p.queue)-p.first >= maxQueue {
 		p.dropped++
 		return
 	}
@@ -156,7 +159,12 @@ func (p *port) Dropped() uint64 {
 }
 
 func (p *port) Source(dst netip.Addr) (netip.Addr, error) {
-	if a := p.nd.own[family(dst.Unmap())]; a.IsValid() {
+	p.n.mu.Lock()
+	defer p.n.mu.Unlock()
+	if p.nd.door != door(p) || p.n.closed {
+		return netip.Addr{}, net.ErrClosed
+	}
+	if a := p.nd.own[family(dst.Unmap())]; a.IsValid() && dst.IsValid() {
 		return a, nil
 	}
 	return netip.Addr{}, fmt.Errorf("%w: site %q has none of the family of %v", probe.ErrNoSource, p.nd.name, dst)
@@ -171,12 +179,16 @@ func (p *port) Close() error {
 
 // shut closes the port. The mutex is held.
 func (p *port) shut() {
-	p.once.Do(func() {
-		for _, a := range p.queue {
-			p.n.give(a.f)
-		}
-		p.queue = nil
-		p.nd.door = nil
-		close(p.ended)
-	})
+	if p.nd.door != door(p) {
+		return
+	}
+	for _, a := range p.queue[p.first:] {
+		p.n.give(a.f)
+	}
+	for _, f := range p.lent {
+		p.n.lose(f) // the receiver may still be reading
+	}
+	p.queue, p.first, p.lent = nil, 0, nil
+	p.nd.door = nil
+	close(p.ended)
 }

@@ -138,7 +138,8 @@ func (s *spoofer) invent(r uint64) []byte {
 		h := packet.TCP{SrcPort: probe.SourcePort, DstPort: 80, Seq: uint32(r), Flags: packet.SYN}
 		t, _ = h.Append(nil)
 	}
-	b, err := appendIP(nil, s.To, s.Claims, protocol, 0, 1, uint16(r>>16), len(t))
+	h := header{src: s.To, dst: s.Claims, protocol: protocol, ttl: 1, id: uint16(r >> 16)}
+	b, err := h.append(nil, len(t))
 	if err != nil {
 		return nil
 	}
@@ -148,11 +149,11 @@ func (s *spoofer) invent(r uint64) []byte {
 // lie sends the answer that the spoofer would have its victim believe.
 func (n *Network) lie(s *spoofer, seen []byte, uid uint64, talk uint8) {
 	victim := flight{data: seen}
-	protocol, transport, _, ok := readQuote(seen, s.To.Is6())
-	if !ok || len(seen) < transport {
+	q, ok := readCut(seen, s.To.Is6())
+	if !ok {
 		return
 	}
-	t := seen[transport:]
+	protocol, t := q.protocol, seen[q.transport:]
 	v6 := s.To.Is6()
 	reply := icmpOf(v6)
 	var msg []byte
@@ -196,11 +197,12 @@ func (n *Network) lie(s *spoofer, seen []byte, uid uint64, talk uint8) {
 	if err != nil {
 		return
 	}
-	f := n.take(packet.IPv6HeaderLen + len(msg))
+	f := n.spawn(packet.IPv6HeaderLen + len(msg))
 	if f == nil {
 		return
 	}
-	b, err := appendIP(f.data[:0], s.From, s.To, reply, 0, 64, uint16(uid>>8), len(msg))
+	h := header{src: s.From, dst: s.To, protocol: reply, ttl: 64, id: uint16(uid >> 8)}
+	b, err := h.append(f.data[:0], len(msg))
 	if err != nil {
 		n.give(f)
 		return
