@@ -73,6 +73,9 @@ type Sent struct {
 	Session uint64
 	Source  netip.Addr
 	Probes  []SentProbe
+	// Step counts how often the agent's clock has been set, as far as it
+	// noticed, when the probes had left.
+	Step uint64
 }
 
 // SentProbe is the report of one probe.
@@ -94,8 +97,32 @@ type Failed struct {
 type Answers struct {
 	Answers []probe.Answer
 	// Dropped counts candidates that this agent captured but could not queue
-	// since the last report.
-	Dropped uint64
+	// since the last report, KernelDropped packets that the kernel could not
+	// hand it.
+	Dropped, KernelDropped uint64
+	// Step is that of [Sent], when the candidates had been captured.
+	Step uint64
+}
+
+// Check asks an agent for its status.
+type Check struct {
+	Seq uint64
+}
+
+// Status answers a check. All that the agent captured before Replied was
+// reported before, dropped packets included.
+type Status struct {
+	Seq uint64 // of the check
+	// Received and Replied are when the check came in and when this left, by
+	// the clock that probes are stamped with. Zero times mean that the clock
+	// was set in between.
+	Received, Replied time.Time
+	Step              uint64 // see [Sent]
+	// Discipline is what the kernel says of its clock: "synchronized",
+	// "unsynchronized", or empty if it cannot tell. MaxError and EstError are
+	// its estimates.
+	Discipline         string
+	MaxError, EstError time.Duration
 }
 
 func (*Hello) message()   {}
@@ -107,3 +134,5 @@ func (*Cancel) message()  {}
 func (*Sent) message()    {}
 func (*Failed) message()  {}
 func (*Answers) message() {}
+func (*Check) message()   {}
+func (*Status) message()  {}

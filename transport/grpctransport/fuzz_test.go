@@ -18,7 +18,7 @@ import (
 func FuzzFromAgent(f *testing.F) {
 	for _, m := range []transport.Message{
 		new(fill.New[transport.Hello](f, 1)), new(fill.New[transport.Sent](f, 2)),
-		new(fill.New[transport.Failed](f, 3)), new(fill.New[transport.Answers](f, 4)),
+		new(fill.New[transport.Failed](f, 3)), new(fill.New[transport.Answers](f, 4)), new(fill.New[transport.Status](f, 5)),
 	} {
 		seed(f, m, encodeAgent)
 	}
@@ -33,7 +33,7 @@ func FuzzFromAgent(f *testing.F) {
 func FuzzFromController(f *testing.F) {
 	for _, m := range []transport.Message{
 		new(fill.New[transport.Welcome](f, 1)), new(fill.New[transport.Refused](f, 2)), new(fill.New[transport.Job](f, 3)),
-		new(fill.New[transport.Ask](f, 4)), new(fill.New[transport.Cancel](f, 5)),
+		new(fill.New[transport.Ask](f, 4)), new(fill.New[transport.Cancel](f, 5)), new(fill.New[transport.Check](f, 6)),
 	} {
 		seed(f, m, encodeController)
 	}

@@ -22,6 +22,8 @@ func encodeAgent(m transport.Message) (*voltadomarv1.AgentMessage, error) {
 		}}}, nil
 	case *transport.Answers:
 		return &voltadomarv1.AgentMessage{Message: &voltadomarv1.AgentMessage_Answers{Answers: encodeAnswers(m)}}, nil
+	case *transport.Status:
+		return &voltadomarv1.AgentMessage{Message: &voltadomarv1.AgentMessage_Status{Status: encodeStatus(m)}}, nil
 	}
 	return nil, fmt.Errorf("an agent cannot send a %T", m)
 }
@@ -40,6 +42,8 @@ func decodeAgent(m *voltadomarv1.AgentMessage) (transport.Message, error) {
 		out = &transport.Failed{Session: f.GetSession(), Code: d.int("failed: code", f.GetCode()), Reason: f.GetReason()}
 	case *voltadomarv1.AgentMessage_Answers:
 		out = d.answers(m.Answers)
+	case *voltadomarv1.AgentMessage_Status:
+		out = decodeStatus(m.Status)
 	default:
 		d.fail("a message of no known type")
 	}
@@ -68,6 +72,8 @@ func encodeController(m transport.Message) (*voltadomarv1.ControllerMessage, err
 		return &voltadomarv1.ControllerMessage{Message: &voltadomarv1.ControllerMessage_Cancel{Cancel: &voltadomarv1.Cancel{
 			Session: m.Session,
 		}}}, nil
+	case *transport.Check:
+		return &voltadomarv1.ControllerMessage{Message: &voltadomarv1.ControllerMessage_Check{Check: &voltadomarv1.Check{Seq: m.Seq}}}, nil
 	}
 	return nil, fmt.Errorf("a controller cannot send a %T", m)
 }
@@ -87,6 +93,8 @@ func decodeController(m *voltadomarv1.ControllerMessage) (transport.Message, err
 		out = decodeAsk(m.Ask)
 	case *voltadomarv1.ControllerMessage_Cancel:
 		out = &transport.Cancel{Session: m.Cancel.GetSession()}
+	case *voltadomarv1.ControllerMessage_Check:
+		out = &transport.Check{Seq: m.Check.GetSeq()}
 	default:
 		d.fail("a message of no known type")
 	}
@@ -154,7 +162,7 @@ func decodeAsk(m *voltadomarv1.Ask) *transport.Ask {
 }
 
 func encodeSent(m *transport.Sent) *voltadomarv1.Sent {
-	out := &voltadomarv1.Sent{Session: m.Session, Source: encodeAddr(m.Source)}
+	out := &voltadomarv1.Sent{Session: m.Session, Source: encodeAddr(m.Source), Step: m.Step}
 	n := len(m.Probes)
 	if n == 0 {
 		return out
@@ -173,7 +181,7 @@ func encodeSent(m *transport.Sent) *voltadomarv1.Sent {
 }
 
 func (d *decoder) sent(m *voltadomarv1.Sent) *transport.Sent {
-	out := &transport.Sent{Session: m.GetSession(), Source: d.addr("sent: source", m.GetSource())}
+	out := &transport.Sent{Session: m.GetSession(), Source: d.addr("sent: source", m.GetSource()), Step: m.GetStep()}
 	n := len(m.GetIds())
 	if len(m.GetTimes()) != n || len(m.GetStamps()) != n {
 		d.fail("sent: %d ids, %d times, %d stamps: must be as many of each", n, len(m.GetTimes()), len(m.GetStamps()))
@@ -198,7 +206,7 @@ func (d *decoder) sent(m *voltadomarv1.Sent) *transport.Sent {
 }
 
 func encodeAnswers(m *transport.Answers) *voltadomarv1.Answers {
-	out := &voltadomarv1.Answers{Dropped: m.Dropped}
+	out := &voltadomarv1.Answers{Dropped: m.Dropped, KernelDropped: m.KernelDropped, Step: m.Step}
 	n := len(m.Answers)
 	if n == 0 {
 		return out
@@ -227,7 +235,7 @@ func encodeAnswers(m *transport.Answers) *voltadomarv1.Answers {
 }
 
 func (d *decoder) answers(m *voltadomarv1.Answers) *transport.Answers {
-	out := &transport.Answers{Dropped: m.GetDropped()}
+	out := &transport.Answers{Dropped: m.GetDropped(), KernelDropped: m.GetKernelDropped(), Step: m.GetStep()}
 	if n := len(m.GetAnswers()); n > 0 {
 		out.Answers = make([]probe.Answer, n)
 	}

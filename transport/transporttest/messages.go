@@ -21,6 +21,7 @@ func toController(f *fixture, seed int) []transport.Message {
 		new(fill.New[transport.Sent](f, seed)), &transport.Sent{},
 		new(fill.New[transport.Failed](f, seed)), &transport.Failed{},
 		new(fill.New[transport.Answers](f, seed)), &transport.Answers{},
+		new(fill.New[transport.Status](f, seed)), &transport.Status{},
 	}
 }
 
@@ -31,6 +32,7 @@ func toAgent(f *fixture, seed int) []transport.Message {
 		new(fill.New[transport.Job](f, seed)), &transport.Job{},
 		new(fill.New[transport.Ask](f, seed)), &transport.Ask{},
 		new(fill.New[transport.Cancel](f, seed)), &transport.Cancel{},
+		new(fill.New[transport.Check](f, seed)), &transport.Check{},
 	}
 }
 

@@ -125,6 +125,7 @@ type AgentMessage struct {
 	//	*AgentMessage_Sent
 	//	*AgentMessage_Failed
 	//	*AgentMessage_Answers
+	//	*AgentMessage_Status
 	Message       isAgentMessage_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -203,6 +204,15 @@ func (x *AgentMessage) GetAnswers() *Answers {
 	return nil
 }
 
+func (x *AgentMessage) GetStatus() *Status {
+	if x != nil {
+		if x, ok := x.Message.(*AgentMessage_Status); ok {
+			return x.Status
+		}
+	}
+	return nil
+}
+
 type isAgentMessage_Message interface {
 	isAgentMessage_Message()
 }
@@ -223,6 +233,10 @@ type AgentMessage_Answers struct {
 	Answers *Answers `protobuf:"bytes,4,opt,name=answers,proto3,oneof"`
 }
 
+type AgentMessage_Status struct {
+	Status *Status `protobuf:"bytes,30,opt,name=status,proto3,oneof"`
+}
+
 func (*AgentMessage_Hello) isAgentMessage_Message() {}
 
 func (*AgentMessage_Sent) isAgentMessage_Message() {}
@@ -230,6 +244,8 @@ func (*AgentMessage_Sent) isAgentMessage_Message() {}
 func (*AgentMessage_Failed) isAgentMessage_Message() {}
 
 func (*AgentMessage_Answers) isAgentMessage_Message() {}
+
+func (*AgentMessage_Status) isAgentMessage_Message() {}
 
 type ControllerMessage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -240,6 +256,7 @@ type ControllerMessage struct {
 	//	*ControllerMessage_Job
 	//	*ControllerMessage_Ask
 	//	*ControllerMessage_Cancel
+	//	*ControllerMessage_Check
 	Message       isControllerMessage_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -327,6 +344,15 @@ func (x *ControllerMessage) GetCancel() *Cancel {
 	return nil
 }
 
+func (x *ControllerMessage) GetCheck() *Check {
+	if x != nil {
+		if x, ok := x.Message.(*ControllerMessage_Check); ok {
+			return x.Check
+		}
+	}
+	return nil
+}
+
 type isControllerMessage_Message interface {
 	isControllerMessage_Message()
 }
@@ -351,6 +377,10 @@ type ControllerMessage_Cancel struct {
 	Cancel *Cancel `protobuf:"bytes,5,opt,name=cancel,proto3,oneof"`
 }
 
+type ControllerMessage_Check struct {
+	Check *Check `protobuf:"bytes,30,opt,name=check,proto3,oneof"`
+}
+
 func (*ControllerMessage_Welcome) isControllerMessage_Message() {}
 
 func (*ControllerMessage_Refused) isControllerMessage_Message() {}
@@ -360,6 +390,8 @@ func (*ControllerMessage_Job) isControllerMessage_Message() {}
 func (*ControllerMessage_Ask) isControllerMessage_Message() {}
 
 func (*ControllerMessage_Cancel) isControllerMessage_Message() {}
+
+func (*ControllerMessage_Check) isControllerMessage_Message() {}
 
 // Hello is an agent's first message.
 type Hello struct {
@@ -770,6 +802,7 @@ type Sent struct {
 	Times         []int64                `protobuf:"zigzag64,4,rep,packed,name=times,proto3" json:"times,omitempty"` // each less the one before it
 	Stamps        []byte                 `protobuf:"bytes,5,opt,name=stamps,proto3" json:"stamps,omitempty"`         // 0: user space, 1: kernel
 	Errors        []*SendError           `protobuf:"bytes,6,rep,name=errors,proto3" json:"errors,omitempty"`         // of the probes that were not sent
+	Step          uint64                 `protobuf:"varint,7,opt,name=step,proto3" json:"step,omitempty"`            // how often the agent's clock has been set
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -844,6 +877,13 @@ func (x *Sent) GetErrors() []*SendError {
 		return x.Errors
 	}
 	return nil
+}
+
+func (x *Sent) GetStep() uint64 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
 }
 
 type SendError struct {
@@ -963,7 +1003,9 @@ func (x *Failed) GetReason() string {
 type Answers struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Answers       []*Answer              `protobuf:"bytes,1,rep,name=answers,proto3" json:"answers,omitempty"`
-	Dropped       uint64                 `protobuf:"varint,2,opt,name=dropped,proto3" json:"dropped,omitempty"` // captured but not queued since the last report
+	Dropped       uint64                 `protobuf:"varint,2,opt,name=dropped,proto3" json:"dropped,omitempty"`                                  // captured but not queued since the last report
+	KernelDropped uint64                 `protobuf:"varint,3,opt,name=kernel_dropped,json=kernelDropped,proto3" json:"kernel_dropped,omitempty"` // not handed over by the kernel since then
+	Step          uint64                 `protobuf:"varint,4,opt,name=step,proto3" json:"step,omitempty"`                                        // how often the agent's clock has been set
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1012,6 +1054,158 @@ func (x *Answers) GetDropped() uint64 {
 	return 0
 }
 
+func (x *Answers) GetKernelDropped() uint64 {
+	if x != nil {
+		return x.KernelDropped
+	}
+	return 0
+}
+
+func (x *Answers) GetStep() uint64 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
+// Check asks an agent for its status.
+type Check struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Check) Reset() {
+	*x = Check{}
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Check) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Check) ProtoMessage() {}
+
+func (x *Check) ProtoReflect() protoreflect.Message {
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Check.ProtoReflect.Descriptor instead.
+func (*Check) Descriptor() ([]byte, []int) {
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Check) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+// Status answers a check, after everything captured before it.
+type Status struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`                           // of the check
+	Received      int64                  `protobuf:"fixed64,2,opt,name=received,proto3" json:"received,omitempty"`                // when the check came in, by the agent's clock
+	Replied       int64                  `protobuf:"fixed64,3,opt,name=replied,proto3" json:"replied,omitempty"`                  // when this left
+	Step          uint64                 `protobuf:"varint,4,opt,name=step,proto3" json:"step,omitempty"`                         // how often that clock has been set
+	Discipline    string                 `protobuf:"bytes,5,opt,name=discipline,proto3" json:"discipline,omitempty"`              // what the kernel says of it
+	MaxError      int64                  `protobuf:"varint,6,opt,name=max_error,json=maxError,proto3" json:"max_error,omitempty"` // its estimates
+	EstError      int64                  `protobuf:"varint,7,opt,name=est_error,json=estError,proto3" json:"est_error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Status) Reset() {
+	*x = Status{}
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Status) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Status) ProtoMessage() {}
+
+func (x *Status) ProtoReflect() protoreflect.Message {
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Status.ProtoReflect.Descriptor instead.
+func (*Status) Descriptor() ([]byte, []int) {
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Status) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *Status) GetReceived() int64 {
+	if x != nil {
+		return x.Received
+	}
+	return 0
+}
+
+func (x *Status) GetReplied() int64 {
+	if x != nil {
+		return x.Replied
+	}
+	return 0
+}
+
+func (x *Status) GetStep() uint64 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
+func (x *Status) GetDiscipline() string {
+	if x != nil {
+		return x.Discipline
+	}
+	return ""
+}
+
+func (x *Status) GetMaxError() int64 {
+	if x != nil {
+		return x.MaxError
+	}
+	return 0
+}
+
+func (x *Status) GetEstError() int64 {
+	if x != nil {
+		return x.EstError
+	}
+	return 0
+}
+
 type Answer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"` // 16 bits
@@ -1038,7 +1232,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[14]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1050,7 +1244,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[14]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1063,7 +1257,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{14}
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Answer) GetId() uint32 {
@@ -1205,7 +1399,7 @@ type Label struct {
 
 func (x *Label) Reset() {
 	*x = Label{}
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[15]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1217,7 +1411,7 @@ func (x *Label) String() string {
 func (*Label) ProtoMessage() {}
 
 func (x *Label) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[15]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1230,7 +1424,7 @@ func (x *Label) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Label.ProtoReflect.Descriptor instead.
 func (*Label) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{15}
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Label) GetLabel() uint32 {
@@ -1269,19 +1463,21 @@ const file_voltadomar_v1_agents_proto_rawDesc = "" +
 	"\fToController\x127\n" +
 	"\bmessages\x18\x01 \x03(\v2\x1b.voltadomar.v1.AgentMessageR\bmessages\"G\n" +
 	"\aToAgent\x12<\n" +
-	"\bmessages\x18\x01 \x03(\v2 .voltadomar.v1.ControllerMessageR\bmessages\"\xd7\x01\n" +
+	"\bmessages\x18\x01 \x03(\v2 .voltadomar.v1.ControllerMessageR\bmessages\"\x88\x02\n" +
 	"\fAgentMessage\x12,\n" +
 	"\x05hello\x18\x01 \x01(\v2\x14.voltadomar.v1.HelloH\x00R\x05hello\x12)\n" +
 	"\x04sent\x18\x02 \x01(\v2\x13.voltadomar.v1.SentH\x00R\x04sent\x12/\n" +
 	"\x06failed\x18\x03 \x01(\v2\x15.voltadomar.v1.FailedH\x00R\x06failed\x122\n" +
-	"\aanswers\x18\x04 \x01(\v2\x16.voltadomar.v1.AnswersH\x00R\aanswersB\t\n" +
-	"\amessage\"\x87\x02\n" +
+	"\aanswers\x18\x04 \x01(\v2\x16.voltadomar.v1.AnswersH\x00R\aanswers\x12/\n" +
+	"\x06status\x18\x1e \x01(\v2\x15.voltadomar.v1.StatusH\x00R\x06statusB\t\n" +
+	"\amessage\"\xb5\x02\n" +
 	"\x11ControllerMessage\x122\n" +
 	"\awelcome\x18\x01 \x01(\v2\x16.voltadomar.v1.WelcomeH\x00R\awelcome\x122\n" +
 	"\arefused\x18\x02 \x01(\v2\x16.voltadomar.v1.RefusedH\x00R\arefused\x12&\n" +
 	"\x03job\x18\x03 \x01(\v2\x12.voltadomar.v1.JobH\x00R\x03job\x12&\n" +
 	"\x03ask\x18\x04 \x01(\v2\x12.voltadomar.v1.AskH\x00R\x03ask\x12/\n" +
-	"\x06cancel\x18\x05 \x01(\v2\x15.voltadomar.v1.CancelH\x00R\x06cancelB\t\n" +
+	"\x06cancel\x18\x05 \x01(\v2\x15.voltadomar.v1.CancelH\x00R\x06cancel\x12,\n" +
+	"\x05check\x18\x1e \x01(\v2\x14.voltadomar.v1.CheckH\x00R\x05checkB\t\n" +
 	"\amessage\"\x83\x01\n" +
 	"\x05Hello\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x1a\n" +
@@ -1311,24 +1507,39 @@ const file_voltadomar_v1_agents_proto_rawDesc = "" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x18\n" +
 	"\atickets\x18\x02 \x03(\aR\atickets\"\"\n" +
 	"\x06Cancel\x12\x18\n" +
-	"\asession\x18\x01 \x01(\x04R\asession\"\xaa\x01\n" +
+	"\asession\x18\x01 \x01(\x04R\asession\"\xbe\x01\n" +
 	"\x04Sent\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\fR\x06source\x12\x10\n" +
 	"\x03ids\x18\x03 \x03(\rR\x03ids\x12\x14\n" +
 	"\x05times\x18\x04 \x03(\x12R\x05times\x12\x16\n" +
 	"\x06stamps\x18\x05 \x01(\fR\x06stamps\x120\n" +
-	"\x06errors\x18\x06 \x03(\v2\x18.voltadomar.v1.SendErrorR\x06errors\"7\n" +
+	"\x06errors\x18\x06 \x03(\v2\x18.voltadomar.v1.SendErrorR\x06errors\x12\x12\n" +
+	"\x04step\x18\a \x01(\x04R\x04step\"7\n" +
 	"\tSendError\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\"N\n" +
 	"\x06Failed\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\x03R\x04code\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"T\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\x8f\x01\n" +
 	"\aAnswers\x12/\n" +
 	"\aanswers\x18\x01 \x03(\v2\x15.voltadomar.v1.AnswerR\aanswers\x12\x18\n" +
-	"\adropped\x18\x02 \x01(\x04R\adropped\"\xbb\x03\n" +
+	"\adropped\x18\x02 \x01(\x04R\adropped\x12%\n" +
+	"\x0ekernel_dropped\x18\x03 \x01(\x04R\rkernelDropped\x12\x12\n" +
+	"\x04step\x18\x04 \x01(\x04R\x04step\"\x19\n" +
+	"\x05Check\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\"\xbe\x01\n" +
+	"\x06Status\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x1a\n" +
+	"\breceived\x18\x02 \x01(\x10R\breceived\x12\x18\n" +
+	"\areplied\x18\x03 \x01(\x10R\areplied\x12\x12\n" +
+	"\x04step\x18\x04 \x01(\x04R\x04step\x12\x1e\n" +
+	"\n" +
+	"discipline\x18\x05 \x01(\tR\n" +
+	"discipline\x12\x1b\n" +
+	"\tmax_error\x18\x06 \x01(\x03R\bmaxError\x12\x1b\n" +
+	"\test_error\x18\a \x01(\x03R\bestError\"\xbb\x03\n" +
 	"\x06Answer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x10\n" +
 	"\x03tag\x18\x02 \x01(\x06R\x03tag\x12\x19\n" +
@@ -1371,7 +1582,7 @@ func file_voltadomar_v1_agents_proto_rawDescGZIP() []byte {
 	return file_voltadomar_v1_agents_proto_rawDescData
 }
 
-var file_voltadomar_v1_agents_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_voltadomar_v1_agents_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_voltadomar_v1_agents_proto_goTypes = []any{
 	(*ToController)(nil),      // 0: voltadomar.v1.ToController
 	(*ToAgent)(nil),           // 1: voltadomar.v1.ToAgent
@@ -1387,8 +1598,10 @@ var file_voltadomar_v1_agents_proto_goTypes = []any{
 	(*SendError)(nil),         // 11: voltadomar.v1.SendError
 	(*Failed)(nil),            // 12: voltadomar.v1.Failed
 	(*Answers)(nil),           // 13: voltadomar.v1.Answers
-	(*Answer)(nil),            // 14: voltadomar.v1.Answer
-	(*Label)(nil),             // 15: voltadomar.v1.Label
+	(*Check)(nil),             // 14: voltadomar.v1.Check
+	(*Status)(nil),            // 15: voltadomar.v1.Status
+	(*Answer)(nil),            // 16: voltadomar.v1.Answer
+	(*Label)(nil),             // 17: voltadomar.v1.Label
 }
 var file_voltadomar_v1_agents_proto_depIdxs = []int32{
 	2,  // 0: voltadomar.v1.ToController.messages:type_name -> voltadomar.v1.AgentMessage
@@ -1397,21 +1610,23 @@ var file_voltadomar_v1_agents_proto_depIdxs = []int32{
 	10, // 3: voltadomar.v1.AgentMessage.sent:type_name -> voltadomar.v1.Sent
 	12, // 4: voltadomar.v1.AgentMessage.failed:type_name -> voltadomar.v1.Failed
 	13, // 5: voltadomar.v1.AgentMessage.answers:type_name -> voltadomar.v1.Answers
-	5,  // 6: voltadomar.v1.ControllerMessage.welcome:type_name -> voltadomar.v1.Welcome
-	6,  // 7: voltadomar.v1.ControllerMessage.refused:type_name -> voltadomar.v1.Refused
-	7,  // 8: voltadomar.v1.ControllerMessage.job:type_name -> voltadomar.v1.Job
-	8,  // 9: voltadomar.v1.ControllerMessage.ask:type_name -> voltadomar.v1.Ask
-	9,  // 10: voltadomar.v1.ControllerMessage.cancel:type_name -> voltadomar.v1.Cancel
-	11, // 11: voltadomar.v1.Sent.errors:type_name -> voltadomar.v1.SendError
-	14, // 12: voltadomar.v1.Answers.answers:type_name -> voltadomar.v1.Answer
-	15, // 13: voltadomar.v1.Answer.mpls:type_name -> voltadomar.v1.Label
-	0,  // 14: voltadomar.v1.Agents.Connect:input_type -> voltadomar.v1.ToController
-	1,  // 15: voltadomar.v1.Agents.Connect:output_type -> voltadomar.v1.ToAgent
-	15, // [15:16] is the sub-list for method output_type
-	14, // [14:15] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	15, // 6: voltadomar.v1.AgentMessage.status:type_name -> voltadomar.v1.Status
+	5,  // 7: voltadomar.v1.ControllerMessage.welcome:type_name -> voltadomar.v1.Welcome
+	6,  // 8: voltadomar.v1.ControllerMessage.refused:type_name -> voltadomar.v1.Refused
+	7,  // 9: voltadomar.v1.ControllerMessage.job:type_name -> voltadomar.v1.Job
+	8,  // 10: voltadomar.v1.ControllerMessage.ask:type_name -> voltadomar.v1.Ask
+	9,  // 11: voltadomar.v1.ControllerMessage.cancel:type_name -> voltadomar.v1.Cancel
+	14, // 12: voltadomar.v1.ControllerMessage.check:type_name -> voltadomar.v1.Check
+	11, // 13: voltadomar.v1.Sent.errors:type_name -> voltadomar.v1.SendError
+	16, // 14: voltadomar.v1.Answers.answers:type_name -> voltadomar.v1.Answer
+	17, // 15: voltadomar.v1.Answer.mpls:type_name -> voltadomar.v1.Label
+	0,  // 16: voltadomar.v1.Agents.Connect:input_type -> voltadomar.v1.ToController
+	1,  // 17: voltadomar.v1.Agents.Connect:output_type -> voltadomar.v1.ToAgent
+	17, // [17:18] is the sub-list for method output_type
+	16, // [16:17] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_voltadomar_v1_agents_proto_init() }
@@ -1424,6 +1639,7 @@ func file_voltadomar_v1_agents_proto_init() {
 		(*AgentMessage_Sent)(nil),
 		(*AgentMessage_Failed)(nil),
 		(*AgentMessage_Answers)(nil),
+		(*AgentMessage_Status)(nil),
 	}
 	file_voltadomar_v1_agents_proto_msgTypes[3].OneofWrappers = []any{
 		(*ControllerMessage_Welcome)(nil),
@@ -1431,6 +1647,7 @@ func file_voltadomar_v1_agents_proto_init() {
 		(*ControllerMessage_Job)(nil),
 		(*ControllerMessage_Ask)(nil),
 		(*ControllerMessage_Cancel)(nil),
+		(*ControllerMessage_Check)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1438,7 +1655,7 @@ func file_voltadomar_v1_agents_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_voltadomar_v1_agents_proto_rawDesc), len(file_voltadomar_v1_agents_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
