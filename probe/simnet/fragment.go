@@ -10,40 +10,79 @@ import (
 	"bitbucket.org/uwpatio/voltadomar/probe/packet"
 )
 
-// fragment yields the pieces of an IPv4 datagram that fit into mtu bytes
-// (RFC 791).
+// fragment yields the pieces of a datagram that fit into mtu bytes.
 func (n *Network) fragment(f *flight, mtu int) iter.Seq[*flight] {
+	cut := cut4
+	if f.v6 {
+		cut = cut6
+	}
 	return func(yield func(*flight) bool) {
-		h, payload, err := packet.ParseIPv4(f.data)
-		if err != nil {
-			return
-		}
-		base, more := int(h.FragmentOffset), h.MoreFragments
-		room := (mtu - f.transport) &^ 7
-		for k, at := uint64(0), 0; at < len(payload); k, at = k+1, at+room {
-			size := min(room, len(payload)-at)
-			if base+at > 0xFFFF {
-				return // where no datagram reaches
-			}
-			piece := n.spawn(f.transport + size)
+		k := uint64(0)
+		for b := range cut(f, mtu) {
+			piece := n.spawn(len(b))
 			if piece == nil {
 				return
 			}
-			h.FragmentOffset = uint16(base + at)
-			h.MoreFragments = more || at+size < len(payload)
-			b, err := h.Append(piece.data[:0], size)
-			if err != nil {
-				n.give(piece)
-				return
-			}
-			piece.data = append(b, payload[at:at+size]...)
+			copy(piece.data, b)
 			piece.read()
 			piece.uid, piece.hops, piece.talk = child(f.uid, childFragment+k), f.hops, f.talk
 			n.stats.Sent++
 			if !yield(piece) {
 				return
 			}
+			k++
+		}
+	}
+}
+
+// cut4 yields the fragments of an IPv4 datagram or fragment (RFC 791).
+func cut4(f *flight, mtu int) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		h, payload, err := packet.ParseIPv4(f.data)
+		if err != nil {
+			return
+		}
+		base, more := int(h.FragmentOffset), h.MoreFragments
+		room := (mtu - f.transport) &^ 7
+		var b []byte
+		for at := 0; at < len(payload); at += room {
+			size := min(room, len(payload)-at)
+			if base+at > 0xFFFF {
+				return // where no datagram reaches
+			}
+			h.FragmentOffset = uint16(base + at)
+			h.MoreFragments = more || at+size < len(payload)
+			if b, err = h.Append(b[:0], size); err != nil {
+				return
+			}
+			if b = append(b, payload[at:at+size]...); !yield(b) {
+				return
+			}
 			h.Options = copied(h.Options)
+		}
+	}
+}
+
+// cut6 yields the fragments of an IPv6 datagram (RFC 8200 section 4.5), which
+// only its source may cut.
+func cut6(f *flight, mtu int) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		header, payload := f.data[:packet.IPv6HeaderLen], f.data[packet.IPv6HeaderLen:]
+		room := (mtu - len(header) - fragmentLen) &^ 7
+		id := uint32(mix(f.uid))
+		var b []byte
+		for at := 0; at < len(payload); at += room {
+			size := min(room, len(payload)-at)
+			b = append(b[:0], header...)
+			binary.BigEndian.PutUint16(b[4:], uint16(fragmentLen+size))
+			b[6] = packet.Fragment
+			var err error
+			if b, err = packet.AppendFragment(b, header[6], uint16(at), at+size < len(payload), id); err != nil {
+				return
+			}
+			if b = append(b, payload[at:at+size]...); !yield(b) {
+				return
+			}
 		}
 	}
 }
@@ -73,6 +112,7 @@ func copied(options []byte) []byte {
 }
 
 const (
+	fragmentLen   = 8 // of the IPv6 fragment header
 	maxAssemblies = 64
 	assemblyTime4 = 30 * time.Second // Linux
 	assemblyTime6 = time.Minute      // RFC 8200 section 4.5
