@@ -34,6 +34,9 @@
 //
 //	detour.yaml:11: links[1].dealy: unknown key, want one of draw, prefixes, delay, ...
 //
+// [SVG] draws a scenario: two-site looks like [two-site.svg], which go generate
+// makes.
+//
 // # Built-in scenarios
 //
 //   - two-site: answers land at the site nearest to who answers
@@ -51,5 +54,6 @@
 //
 //	go test . -run TestScenarios -update
 //
+// [two-site.svg]: https://bitbucket.org/uwpatio/voltadomar/src/main/probe/simnet/two-site.svg
 // [reference.yaml]: https://bitbucket.org/uwpatio/voltadomar/src/main/probe/simnet/scenario/reference.yaml
 package scenario
