@@ -29,7 +29,7 @@ type Port interface {
 }
 
 // Dropper is implemented by ports that know how many packets were lost between
-// the network and Receive. It may be called by the goroutine that receives.
+// the network and Receive. It may be called by any goroutine.
 type Dropper interface {
 	// Dropped returns the count since the port was opened.
 	Dropped() uint64

@@ -37,14 +37,20 @@ const (
 
 // Agent runs until its context ends.
 type Agent struct {
-	cfg Config
-	out outbox
+	cfg   Config
+	out   outbox
+	clock clock
+
+	mu      sync.Mutex // guards dropped
+	dropped uint64     // by the port, as far as reported
 }
 
 // New makes an agent.
 func New(cfg Config) *Agent {
 	a := &Agent{cfg: cfg}
 	a.out.wake = make(chan struct{}, 1)
+	a.clock.port, _ = cfg.Port.(probe.Clock)
+	a.clock.now()
 	return a
 }
 
@@ -118,14 +124,14 @@ func (a *Agent) connect(ctx context.Context, t transport.Transport) error {
 	a.out.open(welcome.Start, welcome.End)
 
 	ctx, cancel := context.WithCancel(ctx)
-	s := newSender(a.cfg, conn)
+	s := newSender(a.cfg, conn, &a.clock, a.status)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		// Orders that nobody takes any longer must not hold up receive.
 		defer cancel()
 		s.run(ctx)
 	})
-	wg.Go(func() { a.out.run(ctx, conn) })
+	wg.Go(func() { a.out.run(ctx, conn, &a.clock) })
 	err = s.receive(ctx)
 	cancel()
 	conn.Close()
@@ -170,7 +176,6 @@ func (a *Agent) greet(ctx context.Context, conn transport.Conn) (*transport.Welc
 func (a *Agent) capture() error {
 	in := make([]probe.Incoming, batch)
 	found := make([]probe.Answer, 0, batch)
-	var dropped uint64
 	for {
 		n, err := a.cfg.Port.Receive(in)
 		if err != nil {
@@ -186,13 +191,35 @@ func (a *Agent) capture() error {
 			}
 		}
 		var lost uint64
-		if d, ok := a.cfg.Port.(probe.Dropper); ok && n == len(in) {
+		if n == len(in) {
 			// Only where batches are full can a queue have run over.
-			now := d.Dropped()
-			lost, dropped = now-dropped, now
+			lost = a.lost()
 		}
 		a.out.add(found, lost)
 	}
+}
+
+// lost is how many packets the port dropped since it was last asked.
+func (a *Agent) lost() uint64 {
+	d, ok := a.cfg.Port.(probe.Dropper)
+	if !ok {
+		return 0
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	was := a.dropped
+	a.dropped = d.Dropped()
+	return a.dropped - was
+}
+
+// status answers a check, once what is pending has been sent.
+func (a *Agent) status(m *transport.Check) {
+	s := &transport.Status{Seq: m.Seq}
+	s.Received, s.Step = a.clock.now()
+	if a.clock.port == nil {
+		s.Discipline, s.MaxError, s.EstError = discipline()
+	}
+	a.out.report(s, a.lost())
 }
 
 func (a *Agent) match(in *probe.Incoming, ans *probe.Answer) bool {

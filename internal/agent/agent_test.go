@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -333,6 +334,56 @@ func TestComesBackAfterLosingAFullQueue(t *testing.T) {
 		synctest.Wait()
 		require.NoError(t, conn.Close())
 		welcome(ctx, t, tr)
+		stop()
+		require.NoError(t, <-done)
+		require.NoError(t, tr.Close())
+	})
+}
+
+// clockPort reads a clock of its own.
+type clockPort struct {
+	*testPort
+	ahead atomic.Int64
+}
+
+func (p *clockPort) Now() time.Time { return time.Now().Add(time.Duration(p.ahead.Load())) }
+
+func TestStatus(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		port := &clockPort{testPort: newTestPort()}
+		port.ahead.Store(int64(time.Hour))
+		a := agent.New(agent.Config{ID: "a", Clock: "c", Instance: 7, Port: port, Probers: []probe.Prober{udp.Prober{}}, Logger: slog.New(slog.DiscardHandler)})
+		tr := inproc.New()
+		done := make(chan error)
+		go func() { done <- a.Run(ctx, tr) }()
+		conn := welcome(ctx, t, tr)
+
+		check := func(seq uint64) *transport.Status {
+			require.NoError(t, conn.Send(ctx, &transport.Check{Seq: seq}))
+			return receive[*transport.Status](ctx, t, conn)
+		}
+		s := check(5)
+		require.Equal(t, &transport.Status{Seq: 5, Received: port.Now().Round(0), Replied: port.Now().Round(0)}, s)
+
+		time.Sleep(time.Minute) // virtual
+		port.ahead.Add(int64(50 * time.Millisecond))
+		s = check(6)
+		require.EqualValues(t, 1, s.Step)
+		require.EqualValues(t, 1, check(7).Step)
+		time.Sleep(time.Minute)
+		port.ahead.Add(int64(30 * time.Millisecond)) // slewed: 500 millionths
+		require.EqualValues(t, 1, check(8).Step)
+		port.ahead.Add(-int64(time.Hour))
+		require.EqualValues(t, 2, check(9).Step)
+
+		// What was captured before a status is reported before it.
+		port.in <- answer(t, 150)
+		synctest.Wait()
+		require.NoError(t, conn.Send(ctx, &transport.Check{Seq: 10}))
+		require.EqualValues(t, 2, receive[*transport.Answers](ctx, t, conn).Step)
+		require.EqualValues(t, 10, receive[*transport.Status](ctx, t, conn).Seq)
+
 		stop()
 		require.NoError(t, <-done)
 		require.NoError(t, tr.Close())

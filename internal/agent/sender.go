@@ -15,12 +15,14 @@ import (
 
 // sender does the jobs of one connection.
 type sender struct {
-	cfg   Config
-	conn  transport.Conn
-	queue chan order
-	jobs  map[uint64]*job // touched by receive only
-	paced sync.WaitGroup
-	probe probe.Probe // the one being built, by run only
+	cfg    Config
+	conn   transport.Conn
+	clock  *clock
+	status func(*transport.Check)
+	queue  chan order
+	jobs   map[uint64]*job // touched by receive only
+	paced  sync.WaitGroup
+	probe  probe.Probe // the one being built, by run only
 }
 
 // job is one measurement's share of this agent.
@@ -53,8 +55,8 @@ const (
 	maxJobs  = 1 << 16
 )
 
-func newSender(cfg Config, conn transport.Conn) *sender {
-	return &sender{cfg: cfg, conn: conn, queue: make(chan order, queueLen), jobs: map[uint64]*job{}}
+func newSender(cfg Config, conn transport.Conn, clock *clock, status func(*transport.Check)) *sender {
+	return &sender{cfg: cfg, conn: conn, clock: clock, status: status, queue: make(chan order, queueLen), jobs: map[uint64]*job{}}
 }
 
 // receive takes the controller's messages until the connection ends.
@@ -76,6 +78,8 @@ func (s *sender) receive(ctx context.Context) error {
 			s.ask(ctx, m)
 		case *transport.Cancel:
 			s.cancel(m.Session)
+		case *transport.Check:
+			s.status(m)
 		}
 		if err != nil {
 			return err
@@ -228,10 +232,11 @@ func (s *sender) send(ctx context.Context, orders []order, out []probe.Outgoing,
 // report tells the controller, one message per job.
 func (s *sender) report(ctx context.Context, orders []order, errs []error, sent []probe.Outgoing) error {
 	reports := map[*job]*transport.Sent{}
+	_, step := s.clock.now()
 	for i, o := range orders {
 		r := reports[o.job]
 		if r == nil {
-			r = &transport.Sent{Session: o.job.Session, Source: o.job.src, Probes: make([]transport.SentProbe, 0, len(orders)-i)}
+			r = &transport.Sent{Session: o.job.Session, Source: o.job.src, Step: step, Probes: make([]transport.SentProbe, 0, len(orders)-i)}
 			reports[o.job] = r
 		}
 		p := transport.SentProbe{ID: o.ticket.ID}
