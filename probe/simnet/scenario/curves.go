@@ -165,6 +165,10 @@ func (l *layout) stacked(i int) float64 {
 	return y
 }
 
+// crowd is how many links in a gap are too many to look for a place where a
+// label covers none of the others.
+const crowd = 50
+
 // spot finds where on its curve a label overlaps no other one, and if possible
 // no other curve either.
 func (l *layout) spot(i int, edges []int, taken []box, w, h, x, width float64) (b box, ok bool) {
@@ -176,7 +180,7 @@ func (l *layout) spot(i int, edges []int, taken []box, w, h, x, width float64) (
 		if l.crosses(i) && (c.left() < x+padding || c.right() > x+width-padding) || slices.ContainsFunc(taken, c.overlaps) {
 			continue
 		}
-		free := !slices.ContainsFunc(edges, func(o int) bool { return o != i && l.curves[o].touches(c) })
+		free := len(edges) > crowd || !slices.ContainsFunc(edges, func(o int) bool { return o != i && l.curves[o].touches(c) })
 		if free || !ok {
 			b, ok = c, true
 		}

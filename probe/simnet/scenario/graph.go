@@ -62,6 +62,30 @@ type graph struct {
 	byName   map[string]int
 }
 
+// drawable refuses what would make no picture that can be read.
+func drawable(s *simnet.Scenario) error {
+	names, links := map[string]bool{}, 0
+	for i := range s.Links {
+		for _, seg := range segments(s.Links[i].Draw) {
+			names[seg.a], names[seg.b] = true, true
+			links++
+		}
+	}
+	for i := range s.Sites {
+		names[s.Sites[i].Name] = true
+	}
+	for i := range s.Hosts {
+		names[s.Hosts[i].Name] = true
+	}
+	for i := range s.Routers {
+		names[s.Routers[i].Name] = true
+	}
+	if len(names) > maxVertices || links > maxEdges {
+		return fmt.Errorf("scenario: %d nodes and %d links, want at most %d and %d for a picture", len(names), links, maxVertices, maxEdges)
+	}
+	return nil
+}
+
 // newGraph takes from a valid scenario what can be drawn.
 func newGraph(s *simnet.Scenario) *graph {
 	g := &graph{byName: map[string]int{}}

@@ -21,8 +21,8 @@ const (
 	nameSize = 13.0
 	textSize = 11.0
 	lineStep = 15.0
-	// maxVertices is how many nodes still make a picture that can be read.
-	maxVertices = 200
+	// So many nodes and links still make a picture that can be read.
+	maxVertices, maxEdges = 200, 400
 )
 
 // style sheet of all pictures.
@@ -47,16 +47,15 @@ text { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans 
 // link. The same scenario makes the same picture.
 //
 // The error is that of [simnet.Scenario.Check], or of a scenario of more than
-// 200 nodes, or w's.
+// 200 nodes or 400 links, or w's.
 func SVG(w io.Writer, s *simnet.Scenario) error {
 	if err := s.Check(); err != nil {
 		return err
 	}
-	g := newGraph(s)
-	if n := len(g.vertices); n > maxVertices {
-		return fmt.Errorf("scenario: %d nodes, want at most %d for a picture", n, maxVertices)
+	if err := drawable(s); err != nil {
+		return err
 	}
-	p := painter{layout: arrange(g)}
+	p := painter{layout: arrange(newGraph(s))}
 	p.paint(s)
 	_, err := w.Write(p.b.Bytes())
 	return err

@@ -206,9 +206,15 @@ func TestSVGErrors(t *testing.T) {
 	for i := range 201 {
 		s.Routers = append(s.Routers, simnet.Router{Name: fmt.Sprintf("r%d", i)})
 	}
-	require.EqualError(t, scenario.SVG(io.Discard, s), "scenario: 201 nodes, want at most 200 for a picture")
+	require.EqualError(t, scenario.SVG(io.Discard, s), "scenario: 201 nodes and 0 links, want at most 200 and 400 for a picture")
 	s.Routers = s.Routers[:200]
-	requireLegible(t, draw(t, s))
+	for i := range 400 {
+		s.Links = append(s.Links, simnet.Link{Draw: fmt.Sprintf("r%d -- r%d", i*37%100, 100+i%7), Properties: simnet.Properties{Delay: time.Duration(i+2) * time.Microsecond}})
+	}
+	requireLegible(t, draw(t, s)) // the most there may be
+	s.Links = append(s.Links, simnet.Link{Draw: "r0 -- r1"})
+	require.EqualError(t, scenario.SVG(io.Discard, s), "scenario: 200 nodes and 401 links, want at most 200 and 400 for a picture")
+	s.Links = nil
 	full := errors.New("full")
 	require.ErrorIs(t, scenario.SVG(writer(func([]byte) (int, error) { return 0, full }), s), full)
 }
