@@ -37,59 +37,66 @@ func factsOf(a *probe.Answer) facts {
 
 var errNoAnswer = errors.New("neither an ICMP error that quotes a datagram nor an answer that there is a kind for")
 
-// read returns the facts of an answer, and whether it has extensions.
-func read(datagram []byte) (f facts, extended bool, err error) {
+// quote is what the error that an answer is, if it is one, has besides: the
+// quoted IPv4 identification, and an extension.
+type quote struct {
+	identification uint16
+	extended       bool
+}
+
+// read returns the facts of an answer.
+func read(datagram []byte) (f facts, q quote, err error) {
 	h, err := readIP(datagram)
 	if err != nil {
-		return f, false, err
+		return f, q, err
 	}
 	f = facts{Protocol: h.protocol, Dst: h.src, Src: h.dst, From: h.src, TTL: h.ttl}
 	switch h.protocol {
 	case probe.UDP:
 		f.Kind = probe.UDPReply
-		return f, false, nil
+		return f, q, nil
 	case probe.TCP:
 		t, _, err := packet.ParseTCP(h.payload)
 		switch {
 		case err != nil:
-			return f, false, err
+			return f, q, err
 		case t.Flags&packet.RST != 0:
 			f.Kind = probe.Reset
 		case t.Flags&packet.SYN != 0 && t.Flags&packet.ACK != 0:
 			f.Kind = probe.SYNACK
 		default:
-			return f, false, errNoAnswer
+			return f, q, errNoAnswer
 		}
-		return f, false, nil
+		return f, q, nil
 	}
 	return readICMP(h, f)
 }
 
-func readICMP(h ip, f facts) (facts, bool, error) {
+func readICMP(h ip, f facts) (facts, quote, error) {
 	reply, protocol, parse := packet.ICMPv4EchoReply, probe.ICMP, packet.ParseICMPv4Error
 	if h.v6 {
 		reply, protocol, parse = packet.ICMPv6EchoReply, probe.ICMPv6, packet.ParseICMPv6Error
 	}
 	if h.protocol != protocol || len(h.payload) < packet.ICMPHeaderLen {
-		return f, false, errNoAnswer
+		return f, quote{}, errNoAnswer
 	}
 	f.ICMPType, f.ICMPCode = h.payload[0], h.payload[1]
 	if f.ICMPType == reply {
 		f.Kind = probe.EchoReply
-		return f, false, nil
+		return f, quote{}, nil
 	}
 	e, err := parse(h.payload)
 	if err != nil {
-		return f, false, errNoAnswer
+		return f, quote{}, errNoAnswer
 	}
 	q, err := readIP(e.Quote)
 	if err != nil || q.v6 != h.v6 {
-		return f, false, errNoAnswer
+		return f, quote{}, errNoAnswer
 	}
 	f.Kind = kind(h.v6, e.Type)
 	f.Protocol, f.Dst, f.Src = q.protocol, q.dst, q.src
 	f.QuotedTTL, f.QuotedTOS, f.MTU = q.ttl, q.tos, e.MTU
-	return f, e.Extension != nil, nil
+	return f, quote{q.id, e.Extension != nil}, nil
 }
 
 // kind is the kind of an ICMP error.
@@ -103,7 +110,7 @@ func kind(v6 bool, icmpType uint8) probe.Kind {
 // consistent says what is wrong with an answer that Match read from a
 // datagram, whichever bytes those are.
 func (s *suite) consistent(datagram []byte, a *probe.Answer) error {
-	want, extended, err := read(datagram)
+	want, q, err := read(datagram)
 	if err != nil {
 		return broken("Match takes %x for an answer; it is none: %w", datagram, err)
 	}
@@ -119,7 +126,10 @@ func (s *suite) consistent(datagram []byte, a *probe.Answer) error {
 		return broken("Match knows %d bits of the tag, want 0 to 64: %x", a.TagBits, datagram)
 	case a.Swappable && (v6 || a.Kind.Direct()):
 		return broken("Match says Swappable, but nothing quotes an IPv4 identification in %x", datagram)
-	case !extended && a.MPLS != nil:
+	case a.Swappable && a.Protocol == probe.ICMP && a.TagBits > 0 && uint16(a.Tag) != q.identification,
+		a.Swappable && a.Protocol != probe.ICMP && a.ID != q.identification:
+		return broken("Match says Swappable of identifier %#x and tag %#x, but the quoted identification is %#x: %x", a.ID, a.Tag, q.identification, datagram)
+	case !q.extended && a.MPLS != nil:
 		return broken("Match reads labels %v where there is no extension: %x", a.MPLS, datagram)
 	case !a.Kind.Direct() && a.Values != nil:
 		return broken("Match reads values %q from an ICMP error, want them from direct answers alone: %x", a.Values, datagram)

@@ -125,6 +125,7 @@ func (s *suite) anotherPort(v6 bool) {
 
 // flows: what routers hash is constant along a flow and differs between flows.
 func flows(s *suite) {
+	each := min(16, max(4, s.o.Samples/64)) // probes of a flow
 	for v6 := range s.families() {
 		seen := map[string]int{}
 		for flow := range probe.MaxFlows {
@@ -140,7 +141,7 @@ func flows(s *suite) {
 				if got != first {
 					s.Fatalf("%s: what routers hash is %x in one probe of a flow and %x in %s", s.sender.Name(), first, got, show(p))
 				}
-				if i++; i == 16 {
+				if i++; i == each {
 					break
 				}
 			}

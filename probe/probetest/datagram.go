@@ -16,6 +16,7 @@ type ip struct {
 	src, dst netip.Addr
 	ttl, tos uint8
 	protocol uint8
+	id       uint16 // of IPv4
 	label    uint32 // of IPv6
 	payload  []byte
 }
@@ -27,13 +28,13 @@ func readIP(b []byte) (ip, error) {
 		if err == nil && h.FragmentOffset != 0 {
 			err = errors.New("a later fragment")
 		}
-		return ip{true, h.Src, h.Dst, h.HopLimit, h.TrafficClass, h.Protocol, h.FlowLabel, payload}, err
+		return ip{true, h.Src, h.Dst, h.HopLimit, h.TrafficClass, h.Protocol, 0, h.FlowLabel, payload}, err
 	}
 	h, payload, err := packet.ParseIPv4(b)
 	if err == nil && h.FragmentOffset != 0 {
 		err = errors.New("a later fragment")
 	}
-	return ip{false, h.Src, h.Dst, h.TTL, h.TOS, h.Protocol, 0, payload}, err
+	return ip{false, h.Src, h.Dst, h.TTL, h.TOS, h.Protocol, h.ID, 0, payload}, err
 }
 
 // headerLen returns the length of a datagram's IP header.

@@ -402,6 +402,8 @@ var defects = []defect{
 		}
 	}},
 
+	{name: "no answer to one identifier in 16", of: tcp.Prober{}, want: "8 bytes quoted: ", spoil: ignore(func(_ []byte, a *probe.Answer) bool { return !a.Kind.Direct() && a.ID%16 == 13 })},
+	{name: "8 bytes or all", of: tcp.Prober{}, want: "35 of 44 bytes quoted", spoil: ignore(func(d []byte, _ *probe.Answer) bool { return is4(d) && len(quoted(d)) == 35 })},
 	{name: "needs more than 8 bytes", want: "does not know", spoil: ignore(func(_ []byte, a *probe.Answer) bool { return a.TagBits < 64 })},
 	{name: "no tag from 8 bytes", want: "knows nothing of the tag", spoil: tell(func(_ []byte, a *probe.Answer) {
 		if a.TagBits == 16 {
@@ -416,14 +418,14 @@ var defects = []defect{
 	})},
 	{name: "more bits than a tag has", want: "want 0 to 64", spoil: tell(func(_ []byte, a *probe.Answer) { a.TagBits = 255 })},
 	{name: "swapped identifier", of: tcp.Prober{}, want: "reads the identifiers", spoil: tell(func(_ []byte, a *probe.Answer) { a.ID = bits.ReverseBytes16(a.ID) })},
-	{name: "the likeliest identifier second", want: "first from the answer", spoil: tell(func(_ []byte, a *probe.Answer) {
+	{name: "the likeliest identifier second", want: "but the quoted identification is", spoil: tell(func(_ []byte, a *probe.Answer) {
 		if a.Swappable {
 			a.ID = bits.ReverseBytes16(a.ID)
 		}
 	})},
 	{name: "one reading of the identification", want: "reads the identifiers", spoil: tell(func(_ []byte, a *probe.Answer) { a.Swappable = false })},
 	{name: "one reading of the tag", of: icmp.Prober{}, want: "is not Verified", spoil: tell(func(_ []byte, a *probe.Answer) { a.Swappable = false })},
-	{name: "always Swappable", of: tcp.Prober{}, want: "says Swappable", spoil: tell(func(_ []byte, a *probe.Answer) { a.Swappable = true })},
+	{name: "always Swappable", of: tcp.Prober{}, want: "nothing quotes an IPv4 identification", spoil: tell(func(_ []byte, a *probe.Answer) { a.Swappable = true })},
 	{name: "padding as the tag", want: "is not Verified", spoil: tell(func(d []byte, a *probe.Answer) {
 		if q := quoted(d); !a.Kind.Direct() && a.TagBits == 16 && is4(d) && len(q) >= 40 {
 			a.Tag, a.TagBits = binary.BigEndian.Uint64(q[32:]), 64
@@ -535,6 +537,12 @@ var defects = []defect{
 			_ = d[:word(d, 2)]
 		}
 		return ok
+	})},
+	{name: "panics on what nobody sends", want: "panics", spoil: match(func(good probe.Prober, d []byte, a *probe.Answer) bool {
+		if len(d) > 30 && is4(d) && d[9] > 200 && d[20] > 100 {
+			panic("cannot be")
+		}
+		return good.Match(d, a)
 	})},
 	{name: "changes the datagram", want: "changed the datagram", spoil: tell(func(d []byte, _ *probe.Answer) { d[len(d)-1]++ })},
 	{name: "reuses the labels", want: "an answer changed", spoil: func(s *spoiled) {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"bitbucket.org/uwpatio/voltadomar/probe"
 	"bitbucket.org/uwpatio/voltadomar/probe/icmp"
@@ -48,6 +49,8 @@ func verdict(t *testing.T, open func(testing.TB) probe.Prober, o probetest.Optio
 	<-done
 	return r.message
 }
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // quick is enough to find what is always wrong.
 const quick = 48
