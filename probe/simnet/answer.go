@@ -130,10 +130,13 @@ func (n *Network) say(nd *node, to *flight, src netip.Addr, protocol, tos uint8,
 	if f == nil {
 		return
 	}
-	h := header{src: src, dst: to.src, protocol: protocol, tos: tos, ttl: nd.stack.TTL, whole: true}
+	h := header{src: src, dst: to.src, protocol: protocol, tos: tos, ttl: nd.stack.TTL, whole: protocol == probe.TCP}
 	if protocol != probe.TCP {
 		nd.id++
-		h.id, h.whole = nd.id, false
+		h.id = nd.id
+	}
+	if protocol == probe.UDP { // Linux looks for the path's MTU
+		h.whole = packet.IPv4HeaderLen+len(msg) <= nd.mtu()
 	}
 	b, err := h.append(f.data[:0], len(msg))
 	if err != nil {
@@ -187,12 +190,12 @@ func (n *Network) errorSource(nd *node, f *flight) netip.Addr {
 // quote returns the part of f that an error carries beside an extension of ext
 // bytes, with the node's quirks.
 func (nd *node) quote(f *flight, ext int) []byte {
-	room := maxError4 - packet.IPv4HeaderLen - packet.ICMPHeaderLen
+	room, unit := maxError4-packet.IPv4HeaderLen-packet.ICMPHeaderLen, 4
 	if f.v6 {
-		room = maxError6 - packet.IPv6HeaderLen - packet.ICMPHeaderLen
+		room, unit = maxError6-packet.IPv6HeaderLen-packet.ICMPHeaderLen, 8
 	}
 	if ext > 0 {
-		room = (room - ext) &^ 7 // the unit of the length field, RFC 4884
+		room = (room - ext) / unit * unit // RFC 4884 section 4
 	}
 	if nd.stack.Quote > 0 {
 		room = min(room, f.transport+nd.stack.Quote)
