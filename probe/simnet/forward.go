@@ -237,7 +237,7 @@ func (n *Network) refuse(nd *node, f *flight, r *Rule) {
 	switch {
 	case r.Action == ActionReset && f.protocol == probe.TCP && !f.piece:
 		if h, payload, err := packet.ParseTCP(f.payload()); err == nil {
-			n.reset(nd, f, &h, len(payload))
+			n.reset(nd, f, &h, len(payload), 0)
 		}
 	case r.Action == ActionReject, r.Action == ActionReset:
 		n.answerError(nd, f, prohibited(f, r.Code))

@@ -31,7 +31,7 @@ const (
 	synRetries  = 5                             // Linux, tcp_synack_retries
 	ackInterval = int64(500 * time.Millisecond) // Linux, tcp_invalid_ratelimit
 	idle        = int64(2 * time.Minute)        // of an established connection
-	window      = 64240                         // Linux
+	buffer      = 1 << 16                       // of a connection, Linux
 	synFlags    = packet.SYN | packet.ACK | packet.RST | packet.FIN
 	ecnSetup    = packet.ECE | packet.CWR // RFC 3168 section 6.1.1
 )
@@ -53,7 +53,7 @@ func (n *Network) answerTCP(nd *node, f *flight) {
 	case c != nil:
 		n.segment(nd, f, key, c, &h, len(payload))
 	case state == Closed || h.Flags&packet.ACK != 0:
-		n.reset(nd, f, &h, len(payload))
+		n.reset(nd, f, &h, len(payload), f.tos()&^3)
 	case h.Flags&synFlags == packet.SYN && len(nd.conns) < maxConns:
 		if nd.conns == nil {
 			nd.conns = map[flowKey]*conn{}
@@ -75,7 +75,7 @@ func (n *Network) synAck(nd *node, to *flight, key flowKey, c *conn) {
 		flags |= packet.ECE
 	}
 	c.due = n.current + int64(time.Second)<<c.tries
-	n.sayTCP(nd, to, &key, flags, c.ours, c.theirs+1)
+	n.sayTCP(nd, to, &key, flags, c.ours, c.theirs+1, 0)
 }
 
 // insist repeats a SYN-ACK after 1, 2, 4 seconds and so on, and forgets the
@@ -107,16 +107,16 @@ func (n *Network) segment(nd *node, f *flight, key flowKey, c *conn, h *packet.T
 			n.synAck(nd, f, key, c)
 		}
 	case !c.established && flags&packet.ACK != 0 && h.Ack != c.ours+1:
-		n.reset(nd, f, h, payload)
-	case !inWindow(h, payload, c.theirs+1) || c.established && flags&packet.SYN != 0:
+		n.reset(nd, f, h, payload, f.tos()&^3)
+	case !inWindow(h, payload, c.theirs+1, nd.window(f.v6)) || c.established && flags&packet.SYN != 0:
 		if flags&packet.RST == 0 && (payload > 0 && flags&packet.SYN == 0 || c.mayAnswer(n.current)) {
-			n.sayTCP(nd, f, &key, packet.ACK, c.ours+1, c.theirs+1)
+			n.sayTCP(nd, f, &key, packet.ACK, c.ours+1, c.theirs+1, f.tos()&^3)
 		}
 	case flags&packet.RST != 0:
 		delete(nd.conns, key)
 	case flags&packet.SYN != 0:
 		delete(nd.conns, key)
-		n.reset(nd, f, h, payload)
+		n.reset(nd, f, h, payload, f.tos()&^3)
 	case flags&packet.ACK != 0:
 		c.established, c.due = true, n.current+idle
 	}
@@ -132,12 +132,19 @@ func (c *conn) mayAnswer(now int64) bool {
 	return true
 }
 
-// inWindow tells whether some of a segment lies within the window that starts
-// at next (RFC 9293 section 3.10.7.4).
-func inWindow(h *packet.TCP, payload int, next uint32) bool {
-	start := int32(h.Seq - next)
+// window is how much a host takes: as many whole segments as there is room for
+// (Linux).
+func (nd *node) window(v6 bool) uint16 {
+	mss := int(nd.mss(v6))
+	return uint16(min(buffer/mss*mss, 0xFFFF))
+}
+
+// inWindow tells whether some of a segment lies within the window of that size
+// that starts at next (RFC 9293 section 3.10.7.4).
+func inWindow(h *packet.TCP, payload int, next uint32, window uint16) bool {
+	start, size := int32(h.Seq-next), int32(window)
 	end := start + int32(length(h, payload))
-	return start == 0 || end > 0 && start < window || start == window && end == window
+	return start == 0 || end > 0 && start < size || start == size && end == size
 }
 
 // length is how many sequence numbers a segment takes.
@@ -152,21 +159,21 @@ func length(h *packet.TCP, payload int) uint32 {
 }
 
 // reset answers a segment that fits no connection (RFC 9293 section 3.10.7.1).
-func (n *Network) reset(nd *node, f *flight, h *packet.TCP, payload int) {
+func (n *Network) reset(nd *node, f *flight, h *packet.TCP, payload int, tos uint8) {
 	key := flowKey{f.src, f.dst, h.SrcPort, h.DstPort}
 	switch {
 	case h.Flags&packet.RST != 0:
 	case h.Flags&packet.ACK != 0:
-		n.sayTCP(nd, f, &key, packet.RST, h.Ack, 0)
+		n.sayTCP(nd, f, &key, packet.RST, h.Ack, 0, tos)
 	default:
-		n.sayTCP(nd, f, &key, packet.RST|packet.ACK, 0, h.Seq+length(h, payload))
+		n.sayTCP(nd, f, &key, packet.RST|packet.ACK, 0, h.Seq+length(h, payload), tos)
 	}
 }
 
-func (n *Network) sayTCP(nd *node, f *flight, key *flowKey, flags packet.TCPFlags, seq, ack uint32) {
+func (n *Network) sayTCP(nd *node, f *flight, key *flowKey, flags packet.TCPFlags, seq, ack uint32, tos uint8) {
 	h := packet.TCP{SrcPort: key.localPort, DstPort: key.peerPort, Seq: seq, Ack: ack, Flags: flags}
 	if flags&packet.RST == 0 {
-		h.Window = window
+		h.Window = nd.window(f.v6)
 	}
 	var options [4]byte
 	if flags&packet.SYN != 0 {
@@ -179,15 +186,20 @@ func (n *Network) sayTCP(nd *node, f *flight, key *flowKey, flags packet.TCPFlag
 	n.scratch = msg[:0]
 	sum := packet.PseudoHeader(key.local, key.peer, probe.TCP, len(msg)).Add(msg)
 	binary.BigEndian.PutUint16(msg[16:], sum.Checksum())
-	n.say(nd, f, key.local, probe.TCP, 0, msg)
+	n.say(nd, f, key.local, probe.TCP, tos, msg)
+}
+
+// mtu is that of the link over which a host sends.
+func (nd *node) mtu() int {
+	if up := nd.uplink(); up != own {
+		return nd.ifaces[up].out.MTU
+	}
+	return defaultMTU
 }
 
 // mss is the longest segment that fits over a host's link.
 func (nd *node) mss(v6 bool) uint16 {
-	mtu := defaultMTU
-	if up := nd.uplink(); up != own {
-		mtu = nd.ifaces[up].out.MTU
-	}
+	mtu := nd.mtu()
 	if v6 {
 		return uint16(max(mtu, 1280) - packet.IPv6HeaderLen - packet.TCPHeaderLen)
 	}
