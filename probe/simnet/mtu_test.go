@@ -65,12 +65,17 @@ func TestFragments(t *testing.T) {
 	record := []byte{7, 7, 4, 0, 0, 0, 0, 1} // record route, of which later fragments keep the room, and a NOP
 	alert := []byte{0x94, 4, 0, 0}           // router alert, which all fragments carry
 	simulate(t, s, func(l *lab) {
-		d := udp4.size(1500)
-		d.dport = 7
+		d := udp4.echo().size(1500)
 		l.send(d)
 		pieces := l.pass(time.Second)
-		require.Len(t, pieces, 2, "the service's answer is cut on its way back")
-		require.Equal(t, d.size(1500).body, reassembled(t, pieces)[8:])
+		require.Len(t, pieces, 2, "the reply is cut on its way back")
+		require.Equal(t, d.body, reassembled(t, pieces)[8:])
+
+		d = udp4.size(1500)
+		d.dport = 7
+		l.silent(d) // answers over UDP must not be cut
+		require.Equal(t, uint64(1), l.Stats().Dropped[simnet.DropTooBig])
+		require.Equal(t, d.size(1300).body, l.ask(d.size(1300)).body)
 
 		d = udp4.to(addr("192.0.2.2"))
 		d.options = slices.Concat(record, alert)
