@@ -2,9 +2,12 @@ package result
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
+
+	"bitbucket.org/uwpatio/voltadomar/probe"
 )
 
 // FindingKind is what is out of the ordinary with a path.
@@ -56,13 +59,14 @@ type Finding struct {
 //   - NAT: a router quotes another source than the probe was sent from, or
 //     answers whose 16-bit tags are all off by one constant: something
 //     rewrites probes on the way.
-//   - RateLimited: a hop answers some of its probes, while later hops answer
-//     all of theirs, so probes and answers get through; or answers and
-//     silence, in the order of sending, fit a token bucket that random loss
-//     would hardly fit.
+//   - RateLimited: a hop answers some of its probes, while all later hops
+//     answer all of theirs, so probes and answers get through; later hops that
+//     answer nothing, or limit their rate too, are left out. Or answers and
+//     silence, in the order of sending, are spaced as by a token bucket.
 //   - Lossy: a hop answers some of its probes, and it is not RateLimited.
-//   - WrongClock: an answer seems to have come before its probe was sent, by
-//     more than what is known of the clocks allows.
+//   - WrongClock: a clock was set during the measurement; or an answer seems to
+//     have come before its probe was sent, by more than what is known of the
+//     clocks allows.
 func (t *Trace) Find() []Finding {
 	var all []Finding
 	for _, rule := range []func(*Trace) []Finding{
@@ -157,7 +161,7 @@ func findAddresses(t *Trace) (all []Finding) {
 		for p := range h.answered {
 			addrs = appendNew(addrs, p.Addr)
 			flows[p.Flow] = appendNew(flows[p.Flow], p.Addr)
-			within = within || len(flows[p.Flow]) > 1
+			within = within || len(flows[p.Flow]) > 1 && t.Flow != probe.Classic.String()
 		}
 		if len(addrs) < 2 {
 			continue
@@ -239,54 +243,40 @@ func findNAT(t *Trace) (all []Finding) {
 
 // findLoss tells hops that answer some of their probes, and why.
 func findLoss(t *Trace) (all []Finding) {
-	for i := range t.Hops {
+	proof, lossy := false, false // of the later hops: one answered all, one lost some
+	for i := len(t.Hops) - 1; i >= 0; i-- {
 		h := &t.Hops[i]
-		got, silent := 0, 0
-		for j := range h.Probes {
-			switch p := &h.Probes[j]; {
-			case p.Answered():
-				got++
-			case p.Missing == NoAnswer || p.Missing == "" && p.Error == "":
-				silent++
-			}
-		}
+		got, silent := h.tally()
 		if got == 0 || silent == 0 {
+			proof = proof || got > 0
 			continue
 		}
-		f := Finding{Kind: Lossy, TTL: h.TTL, Text: fmt.Sprintf("hop %d answered %d of %d probes", h.TTL, got, got+silent)}
+		f := Finding{Kind: RateLimited, TTL: h.TTL, Text: fmt.Sprintf("hop %d answered %d of %d probes", h.TTL, got, got+silent)}
 		switch {
-		case laterAnswerAll(t.Hops[i+1:]):
-			f.Kind = RateLimited
-			f.Text += ", while all later hops answered all: it limits its rate"
+		case proof && !lossy:
+			f.Text += ", while later hops answered all: it limits its rate"
 		case bucketLike(h):
-			f.Kind = RateLimited
 			f.Text += ", spaced like a token bucket's: it limits its rate"
+		default:
+			f.Kind, lossy = Lossy, true
 		}
 		all = append(all, f)
 	}
 	return all
 }
 
-// laterAnswerAll tells whether later hops lost nothing, which takes at least
-// one that answered.
-func laterAnswerAll(later []Hop) bool {
-	some := false
-	for i := range later {
-		got, silent := 0, 0
-		for j := range later[i].Probes {
-			switch p := &later[i].Probes[j]; {
-			case p.Answered():
-				got++
-			case p.Missing == NoAnswer || p.Missing == "" && p.Error == "":
-				silent++
-			}
+// tally counts the probes of a hop that were answered, and those that nobody
+// knows a reason for not being.
+func (h *Hop) tally() (got, silent int) {
+	for i := range h.Probes {
+		switch p := &h.Probes[i]; {
+		case p.Answered():
+			got++
+		case p.Missing == NoAnswer || p.Missing == "" && p.Error == "":
+			silent++
 		}
-		if got > 0 && silent > 0 {
-			return false
-		}
-		some = some || got > 0
 	}
-	return some
+	return got, silent
 }
 
 // bucketLike tells whether a token bucket made the hop's pattern of answers: a
@@ -330,6 +320,12 @@ func bucketLike(h *Hop) bool {
 // findClocks tells of answers that came before their probes.
 func findClocks(t *Trace) (all []Finding) {
 	told := map[string]bool{}
+	for _, agent := range slices.Sorted(maps.Keys(t.Clocks)) {
+		if t.Clocks[agent].Stepped {
+			told[agent] = true
+			all = append(all, Finding{Kind: WrongClock, Text: fmt.Sprintf("the clock of %s was set during the measurement", agent)})
+		}
+	}
 	for i := range t.Hops {
 		h := &t.Hops[i]
 		for p := range h.answered {

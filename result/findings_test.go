@@ -60,6 +60,7 @@ func TestFindings(t *testing.T) {
 		"silence between": {path("a a a", ". . .", "a a a"), nil},
 		"lengths":         {path("a a a", "b D b", "D D D"), []string{"varying length 2 destination answers 1 probes, and a router 2", "several addresses 2 hop 2 answers from 2 addresses"}},
 		"one flow":        {path("a b a", "D D D"), []string{"several addresses 1 of one flow"}},
+		"classic": {func() *result.Trace { tr := path("a b a", "D D D"); tr.Flow = "classic"; return tr }(), []string{"several addresses 1 load balancer"}},
 		"several flows": {each(path("a b a", "D D D"), 1, func(p *result.Probe) { p.Flow = p.Attempt % 2 }),
 			[]string{"several addresses 1 load balancer"}},
 		"quoted TTL":                    {each(path("a a a", "b b b", "D D D"), 2, func(p *result.Probe) { p.QuotedTTL = 3 }), []string{"quoted TTL 2 TTL of 3"}},
@@ -77,8 +78,9 @@ func TestFindings(t *testing.T) {
 		"no NAT":          {each(path("a a a"), 1, func(p *result.Probe) { p.QuotedSource = netip.MustParseAddr("192.0.2.1") }), nil},
 		"rewritten":       {func() *result.Trace { tr := path("a"); tr.Rewritten = 3; return tr }(), []string{"NAT 0 tags of 3"}},
 		"one rewritten":   {func() *result.Trace { tr := path("a"); tr.Rewritten = 1; return tr }(), nil},
-		"rate limit":      {path("a . .", "b b b", "D D D"), []string{"rate limited 1 answered 1 of 3 probes, while all later"}},
-		"loss":            {path("a . .", "b . b", "D D D"), []string{"loss 1 answered 1 of 3", "rate limited 2 answered 2 of 3"}},
+		"rate limit":      {path("a . .", "b b b", "D D D"), []string{"rate limited 1 answered 1 of 3 probes, while later"}},
+		"two limits":      {path("a . .", "b b b", "c . c", ". . .", "D D D"), []string{"rate limited 1 answered 1 of 3", "rate limited 3 answered 2 of 3"}},
+		"loss":            {path("a . .", "b b b", "c . c", "D . ."), []string{"loss 1 answered 1 of 3", "loss 3 answered 2 of 3", "loss 4 answered 1 of 3"}},
 		"loss at the end": {path("a a a", "D . D"), []string{"loss 2 answered 2 of 3"}},
 		"bucket":          {path("a a . . a . . a . . a"), []string{"rate limited 1 spaced like a token bucket"}},
 		"no bucket":       {path("a . . a . a . . . . a"), []string{"loss 1 answered"}},
@@ -89,7 +91,12 @@ func TestFindings(t *testing.T) {
 			}
 		}), nil},
 		"clock set back": {each(path("a", "D"), 2, func(p *result.Probe) { *p.RTT = -time.Second }), []string{"wrong clock 2 1s before its probe was sent: the clock of a was set back"}},
-		"two clocks":     {each(path("a", "D"), 2, func(p *result.Probe) { *p.RTT, p.OneClock, p.Receiver = -time.Second, false, "b" }), []string{"wrong clock 2 the clocks of a and b differ by at least that"}},
+		"clock set": {func() *result.Trace {
+			tr := path("a")
+			tr.Clocks = map[string]result.Clock{"a": {}, "b": {Stepped: true}}
+			return tr
+		}(), []string{"wrong clock 0 clock of b was set during"}},
+		"two clocks": {each(path("a", "D"), 2, func(p *result.Probe) { *p.RTT, p.OneClock, p.Receiver = -time.Second, false, "b" }), []string{"wrong clock 2 the clocks of a and b differ by at least that"}},
 		"corrected": {each(path("a", "D"), 2, func(p *result.Probe) {
 			*p.RTT, p.OneClock, p.Receiver = -time.Second, false, "b"
 			delay, bound := time.Millisecond, 2*time.Millisecond

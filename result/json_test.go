@@ -122,7 +122,6 @@ func traces() *rapid.Generator[*result.Trace] {
 				Unanswered: []result.Loss{{Reason: result.NoAnswer, Detail: str.Draw(t, "detail"), Count: num.Draw(t, "lost")}},
 				Gaps:       []result.Gap{{Agent: str.Draw(t, "ga"), Kind: result.KernelDrops, From: moments().Draw(t, "gf"), To: moments().Draw(t, "gt"), Count: rapid.Uint64().Draw(t, "gc")}},
 			}
-			tr.Notes = rapid.SliceOfN(str, 1, 3).Draw(t, "notes")
 		}
 		return tr
 	})
@@ -226,7 +225,7 @@ func FuzzJSON(f *testing.F) {
 		f.Add(b)
 	}
 	f.Add([]byte(`{"hops":[{"ttl":1,"probes":[{"verdict":"matched","address":"fe80::1%\u001b[2J","name":"a\nb","rtt_ns":-1}]}]}`))
-	f.Add([]byte(`{"started":"2024-01-01T00:00:00+23:59","hops":null,"notes":[]}`))
+	f.Add([]byte(`{"started":"2024-01-01T00:00:00+23:59","hops":null,"findings":[]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var one, two result.Trace
 		if json.Unmarshal(b, &one) != nil {

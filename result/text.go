@@ -36,7 +36,7 @@ import (
 // Lines that begin with "# " follow if there is anything out of the ordinary:
 // what a mark means, why the trace is partial, what was not sent, probes that
 // lack an answer for another reason than that none came, agents that could not
-// capture, answers that did not count, the findings and the trace's notes. Characters that a
+// capture, answers that did not count, and the findings. Characters that a
 // terminal might act on are replaced, whoever sent them.
 func (t *Trace) Text() string {
 	w := textWriter{trace: t}
@@ -233,9 +233,6 @@ func (w *textWriter) remarks() {
 		if f.Kind != Lossy { // the stars say it
 			w.remark(f.Text)
 		}
-	}
-	for _, n := range t.Notes {
-		w.remark(n)
 	}
 }
 

@@ -193,14 +193,16 @@ func TestRemarks(t *testing.T) {
 		{"counts", func(tr *result.Trace) { tr.Counts = result.Counts{Late: 1, Duplicate: 2, Foreign: 3, Unverified: 4} },
 			[]string{"# answers not shown: 1 late, 2 duplicate, 3 foreign, 4 unverified"}},
 		{"one count", func(tr *result.Trace) { tr.Counts.Foreign = 7 }, []string{"# answers not shown: 7 foreign"}},
-		{"notes", func(tr *result.Trace) { tr.Notes = []string{"one", "two\x1b[31m\r\nthree"} }, []string{"# one", "# two?[31m??three"}},
+		{"findings", func(tr *result.Trace) {
+			tr.Findings = []result.Finding{{Text: "one"}, {Text: "two\x1b[31m\r\nthree"}}
+		}, []string{"# one", "# two?[31m??three"}},
 		{"one refused", func(tr *result.Trace) { tr.Hops = append(tr.Hops, hop(2, star, refused("network is unreachable"))) },
 			[]string{"# 1 probe of hop 2 not sent: network is unreachable"}},
 		{"many refused", func(tr *result.Trace) {
 			tr.Hops = append(tr.Hops, hop(2, refused("x"), refused("y")), hop(3, refused("x"), refused("x")), hop(4, refused("y")))
 		}, []string{"# 3 probes of hops 2 to 3 not sent: x", "# 2 probes of hops 2 to 4 not sent: y"}},
 		{"everything", func(tr *result.Trace) {
-			tr.Notes, tr.Counts.Late, tr.Partial = []string{"n"}, 1, "p"
+			tr.Findings, tr.Counts.Late, tr.Partial = []result.Finding{{Text: "n"}}, 1, "p"
 			tr.Hops = append(tr.Hops, hop(2, refused("x"), answer("r", "192.0.2.1", "b", 1, twoClocks)))
 		}, []string{"# ?: sent and received by different clocks, off by their unknown difference", "# partial: p", "# 1 probe of hop 2 not sent: x", "# answers not shown: 1 late", "# n"}},
 	} {

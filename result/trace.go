@@ -48,8 +48,6 @@ type Trace struct {
 	Rewritten int `json:"rewritten,omitempty"`
 	// Clocks says what is known of the clock of each agent that took a time.
 	Clocks map[string]Clock `json:"clocks,omitempty"`
-	// Notes are one-line remarks on what went out of the ordinary.
-	Notes []string `json:"notes,omitempty"`
 }
 
 // Hop is all probes of one TTL.

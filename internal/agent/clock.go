@@ -28,12 +28,34 @@ type clock struct {
 	steps uint64
 }
 
+// readings is how often a strange reading is repeated before it is believed: a
+// thread may be put to sleep between the readings of two clocks.
+const readings = 5
+
 // now reads the clock and returns how often it has been set.
 func (c *clock) now() (time.Time, uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	for left := readings; ; left-- {
+		at, wall, mono, took := c.read()
+		// What the two gained on each other since the last look.
+		gain := (wall - c.wall) - (mono - c.mono)
+		strange := gain.Abs() > jitter+took+time.Duration(slew*float64(mono-c.mono))
+		if strange && left > 1 {
+			continue
+		}
+		if strange {
+			c.steps++
+		}
+		c.wall, c.mono = wall, mono
+		return at, c.steps
+	}
+}
+
+// read reads both clocks; wall and mono are times since the first reading.
+func (c *clock) read() (at time.Time, wall, mono, took time.Duration) {
 	before := time.Now()
-	at, took := before.Round(0), time.Duration(0)
+	at = before.Round(0)
 	if c.port != nil {
 		at = c.port.Now().Round(0)
 		took = time.Since(before)
@@ -41,16 +63,6 @@ func (c *clock) now() (time.Time, uint64) {
 	if c.base.IsZero() {
 		c.base = before
 		c.wall = at.Sub(before.Round(0))
-		return at, 0
 	}
-	mono := before.Sub(c.base)
-	wall := at.Sub(c.base.Round(0))
-	// What the two gained on each other since the last look.
-	gain := (wall - c.wall) - (mono - c.mono)
-	allowed := jitter + took + time.Duration(slew*float64(mono-c.mono))
-	if gain.Abs() > allowed {
-		c.steps++
-	}
-	c.wall, c.mono = wall, mono
-	return at, c.steps
+	return at, at.Sub(c.base.Round(0)), before.Sub(c.base), took
 }

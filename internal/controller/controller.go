@@ -32,7 +32,10 @@ type Config struct {
 	Logger        *slog.Logger
 }
 
-const helloWait = 10 * time.Second
+const (
+	helloWait = 10 * time.Second
+	maxAway   = 1024 // agents remembered to be missing
+)
 
 // Controller is safe for concurrent use.
 type Controller struct {
@@ -45,6 +48,7 @@ type Controller struct {
 	agents   map[string]*agent
 	changed  chan struct{} // closed and renewed when agents changes
 	sessions map[*session]struct{}
+	away     map[string]struct{} // agents that went away and have not come back
 	state    state
 }
 
@@ -59,13 +63,17 @@ const (
 // agent is a connected agent.
 type agent struct {
 	transport.Hello
-	conn transport.Conn
-	gone chan struct{} // closed when the connection ended
+	conn  transport.Conn
+	gone  chan struct{} // closed when the connection ended
+	pulse *pulse
+	hurry chan struct{} // to be checked at once
+
+	heard time.Time // when its last answers came; the reader's alone
 }
 
 // New makes a controller.
 func New(cfg Config) *Controller {
-	c := &Controller{cfg: cfg, names: newNames(cfg.Resolver), agents: map[string]*agent{}, sessions: map[*session]struct{}{}, changed: make(chan struct{})}
+	c := &Controller{cfg: cfg, names: newNames(cfg.Resolver), agents: map[string]*agent{}, away: map[string]struct{}{}, sessions: map[*session]struct{}{}, changed: make(chan struct{})}
 	c.index.init()
 	return c
 }
@@ -123,6 +131,9 @@ func (c *Controller) serve(ctx context.Context, conn transport.Conn) {
 		return
 	}
 	c.cfg.Logger.Info("agent connected", "agent", a.Agent)
+	beating, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { c.beat(beating, a) })
 	for err == nil {
 		var m transport.Message
 		if m, err = conn.Receive(ctx); err == nil {
@@ -130,6 +141,8 @@ func (c *Controller) serve(ctx context.Context, conn transport.Conn) {
 		}
 	}
 	conn.Close()
+	stop()
+	wg.Wait()
 	c.dismiss(ctx, a)
 	c.cfg.Logger.Info("agent disconnected", "agent", a.Agent, "error", err)
 }
@@ -157,7 +170,10 @@ func (c *Controller) admit(ctx context.Context, conn transport.Conn) (*agent, er
 	for i, p := range hello.Probers {
 		hello.Probers[i] = clean(p)
 	}
-	a := &agent{Hello: *hello, conn: conn, gone: make(chan struct{})}
+	a := &agent{
+		Hello: *hello, conn: conn, gone: make(chan struct{}), hurry: make(chan struct{}, 1),
+		pulse: newPulse(), heard: time.Now(),
+	}
 	c.mu.Lock()
 	old := c.agents[a.Agent]
 	if old != nil && old.Instance != a.Instance {
@@ -179,6 +195,12 @@ func (c *Controller) admit(ctx context.Context, conn transport.Conn) (*agent, er
 		return nil, fault.New(fault.Conflict, fault.ErrDuplicateAgent, "an agent with id %q connected at the same time", a.Agent)
 	}
 	c.agents[a.Agent] = a
+	if _, back := c.away[a.Agent]; back {
+		delete(c.away, a.Agent)
+		for s := range c.sessions {
+			s.back(a)
+		}
+	}
 	close(c.changed)
 	c.changed = make(chan struct{})
 	return a, nil
@@ -198,6 +220,9 @@ func (c *Controller) dismiss(ctx context.Context, a *agent) {
 	if ctx.Err() != nil {
 		return
 	}
+	if len(c.away) < maxAway {
+		c.away[a.Agent] = struct{}{}
+	}
 	for s := range c.sessions {
 		s.lost(a)
 	}
@@ -210,19 +235,18 @@ func (c *Controller) dispatch(a *agent, m transport.Message) {
 	case *transport.Answers:
 		now := time.Now()
 		for i := range m.Answers {
-			c.answered(a, &m.Answers[i], now)
+			c.answered(a, &m.Answers[i], m.Step, now)
 		}
-		if m.Dropped > 0 {
-			c.mu.Lock()
-			for s := range c.sessions {
-				s.note("agent %s lost %d captured packets: its kernel's queue or that to the controller was full", a.Agent, m.Dropped)
-			}
-			c.mu.Unlock()
-		}
+		c.overflowed(a, m, now)
+		a.heard = now
 	case *transport.Sent:
 		if s := c.index.session(m.Session); s != nil && s.source == a {
 			s.sent(m, time.Now())
 		}
+	case *transport.Status:
+		now := time.Now()
+		c.status(a, m, now)
+		a.heard = now
 	case *transport.Failed:
 		if s := c.index.session(m.Session); s != nil && s.source == a {
 			code := m.Code
@@ -234,9 +258,27 @@ func (c *Controller) dispatch(a *agent, m transport.Message) {
 	}
 }
 
+// overflowed tells the sessions of packets that an agent lost since it was
+// last heard of.
+func (c *Controller) overflowed(a *agent, m *transport.Answers, now time.Time) {
+	if m.Dropped == 0 && m.KernelDropped == 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for s := range c.sessions {
+		if m.KernelDropped > 0 {
+			s.gap(a, result.KernelDrops, a.heard, now, m.KernelDropped)
+		}
+		if m.Dropped > 0 {
+			s.gap(a, result.QueueOverflow, a.heard, now, m.Dropped)
+		}
+	}
+}
+
 // answered finds the session of a candidate, under the reading of its
 // identifier that the tag confirms if there is one.
-func (c *Controller) answered(a *agent, ans *probe.Answer, now time.Time) {
+func (c *Controller) answered(a *agent, ans *probe.Answer, step uint64, now time.Time) {
 	ids, n := ans.Readings()
 	var first *session
 	var id uint16
@@ -246,7 +288,7 @@ func (c *Controller) answered(a *agent, ans *probe.Answer, now time.Time) {
 			continue
 		}
 		if ans.Verified(&s.key, r) {
-			s.answered(a, ans, r, now)
+			s.answered(a, ans, r, step, now)
 			return
 		}
 		if first == nil {
@@ -254,7 +296,7 @@ func (c *Controller) answered(a *agent, ans *probe.Answer, now time.Time) {
 		}
 	}
 	if first != nil {
-		first.answered(a, ans, id, now)
+		first.answered(a, ans, id, step, now)
 		return
 	}
 	c.index.foreign[ans.ID].Add(1)

@@ -450,8 +450,11 @@ func TestReceiverLostIsNoted(t *testing.T) {
 		time.AfterFunc(50*time.Millisecond, func() { b.conn.Close() })
 		trace, err := c.Measure(ctx, spec(), nil)
 		require.NoError(t, err)
-		require.Len(t, trace.Notes, 1)
-		require.Contains(t, trace.Notes[0], "agent b disconnected")
+		require.Len(t, trace.Account.Gaps, 1)
+		g := trace.Account.Gaps[0]
+		require.Equal(t, result.Gap{Agent: "b", Kind: result.Disconnected, From: trace.Started.Add(50 * time.Millisecond)}, g)
+		require.Equal(t, []result.Loss{{Reason: result.ReceiverAway, Detail: "b", Count: 3}}, trace.Account.Unanswered)
+		require.Contains(t, trace.Text(), "3 receiver away (b)\n# agent b was disconnected from 50ms on")
 	})
 }
 

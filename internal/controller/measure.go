@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -76,6 +75,12 @@ func (c *Controller) Measure(ctx context.Context, spec Spec, each func(result.Ev
 		_ = a.order(context.WithoutCancel(ctx), &transport.Cancel{Session: s.number}, cancelWait)
 	}()
 	err = s.run(ctx, each)
+	if s.incomplete() {
+		// What an agent still holds, or lost, decides what is said of the
+		// missing; and the offsets of clocks are the better the fresher.
+		c.settle(ctx)
+		c.unresponsive(s)
+	}
 	return s.trace(c.index.foreignTo(block)), err
 }
 
@@ -109,7 +114,9 @@ func (c *Controller) newSession(spec Spec, a *agent, dst netip.Addr, block alloc
 		probes:  make([]tracked, block.N),
 		slots:   make([]uint16, (spec.MaxTTL-spec.FirstTTL+1)*spec.Queries),
 		began:   time.Now(),
-		clocks:  map[string]string{a.Agent: a.Clock},
+		agents:  map[string]*agent{a.Agent: a},
+		steps:   map[string]bool{},
+		diffs:   map[uint16]int{},
 		final:   spec.MaxTTL,
 		foreign: c.index.foreignTo(block),
 	}
@@ -131,7 +138,11 @@ func (c *Controller) register(s *session) error {
 		return fault.New(fault.Unavailable, fault.ErrAgentLost, "agent %q disconnected", s.source.Agent)
 	}
 	c.sessions[s] = struct{}{}
+	for id := range c.away {
+		s.gaps = append(s.gaps, result.Gap{Agent: id, Kind: result.Disconnected, From: s.began})
+	}
 	c.index.add(s)
+	c.refresh(s.began)
 	return nil
 }
 
@@ -161,15 +172,18 @@ func (s *session) trace(foreign uint32) *result.Trace {
 		FirstTTL: s.spec.FirstTTL, MaxTTL: s.spec.MaxTTL, Queries: s.spec.Queries,
 		TOS: s.spec.TOS, Size: s.spec.Size, Numeric: s.spec.Numeric,
 		Started: s.began.Round(0), Ended: time.Now().Round(0),
-		Reached: s.reached, Counts: s.counts, Notes: slices.Clone(s.notes),
+		Reached: s.reached, Counts: s.counts,
 	}
 	t.Clocks = map[string]result.Clock{}
-	for agent, name := range s.clocks {
-		t.Clocks[agent] = result.Clock{Name: name}
+	for _, a := range s.agents {
+		t.Clocks[a.Agent] = s.clockOf(a)
 	}
-	if s.unreported > 0 {
-		t.Notes = append(t.Notes, fmt.Sprintf("agent %s did not report sending %d probes", s.source.Agent, s.unreported))
+	for i := range s.probes {
+		if p := &s.probes[i]; p.receiver != nil {
+			s.correct(p)
+		}
 	}
+	t.Account, t.Rewritten = s.account(), s.rewritten()
 	if s.fault != nil {
 		t.Partial = s.fault.Reason
 	}
@@ -188,6 +202,7 @@ func (s *session) trace(foreign uint32) *result.Trace {
 		}
 		t.Hops = append(t.Hops, hop)
 	}
+	t.Findings = t.Find()
 	return t
 }
 
@@ -197,12 +212,4 @@ func (s *session) reachedTTL() int {
 		return s.spec.FirstTTL - 1
 	}
 	return s.spec.FirstTTL + (s.next-1)/s.spec.Queries
-}
-
-func (s *session) note(format string, args ...any) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if text := fmt.Sprintf(format, args...); len(s.notes) < maxNotes && !slices.Contains(s.notes, text) {
-		s.notes = append(s.notes, text)
-	}
 }

@@ -69,9 +69,6 @@ func (s *session) step(now time.Time) (tickets []transport.Ticket, until time.Ti
 		if g, ok := s.correlator.(result.GaveUper); ok {
 			g.GaveUp(p.rec.ID)
 		}
-		if p.reported.IsZero() {
-			s.unreported++
-		}
 		s.decide(p, gaveUp)
 	}
 	for s.next < len(s.slots) && s.ttl(s.next) <= s.final {

@@ -17,7 +17,6 @@ import (
 )
 
 const (
-	maxNotes   = 16
 	orderWait  = 5 * time.Second // for an agent to take a message
 	cancelWait = time.Second
 )
@@ -51,13 +50,15 @@ type session struct {
 	slack      time.Duration // longest time that a report of sending took
 	refused    int
 	left       int // probes that left the source
-	unreported int // probes given up of which the agent never reported the sending
 	sourceAddr netip.Addr
 	fault      *fault.Error
+	sourceLost bool
 	counts     result.Counts
-	clocks     map[string]string
-	notes      []string
-	decided    []result.Probe // for the caller, not yet told
+	agents     map[string]*agent // that took a time
+	gaps       []result.Gap
+	steps      map[string]bool // agents whose clock was set
+	diffs      map[uint16]int  // see offBy
+	decided    []result.Probe  // for the caller, not yet told
 }
 
 type status uint8
@@ -78,7 +79,12 @@ type tracked struct {
 	asked    time.Time
 	reported time.Time // when the agent's report of sending came, or zero
 	took     time.Duration
-	rec      result.Probe
+	decided  time.Time // when its fate was
+	heard    time.Time // when its answer came here
+	receiver *agent
+	// How often the clocks had been set that took the two times.
+	sentStep, recvStep uint64
+	rec                result.Probe
 }
 
 // run drives the session to its end.
@@ -156,18 +162,10 @@ func (s *session) end(f *fault.Error) {
 	s.mu.Lock()
 	if s.fault == nil {
 		s.fault = f
+		s.sourceLost = errors.Is(f, fault.ErrAgentLost)
 	}
 	s.mu.Unlock()
 	s.poke()
-}
-
-// lost tells that an agent disconnected.
-func (s *session) lost(a *agent) {
-	if a == s.source {
-		s.end(fault.New(fault.Unavailable, fault.ErrAgentLost, "agent %q disconnected", a.Agent))
-		return
-	}
-	s.note("agent %s disconnected: answers that reached it since are missing", a.Agent)
 }
 
 func (s *session) poke() {
@@ -187,7 +185,7 @@ func (s *session) sent(m *transport.Sent, now time.Time) {
 		if p == nil || p.status == unasked || !p.reported.IsZero() {
 			continue
 		}
-		p.reported = now
+		p.reported, p.sentStep = now, m.Step
 		s.slack = max(s.slack, now.Sub(p.asked))
 		if p2.Err != "" {
 			p.rec.Error = clean(p2.Err)
@@ -208,15 +206,18 @@ func (s *session) sent(m *transport.Sent, now time.Time) {
 }
 
 // answered takes a candidate that claims to answer the session's probe id.
-func (s *session) answered(a *agent, ans *probe.Answer, id uint16, now time.Time) {
+func (s *session) answered(a *agent, ans *probe.Answer, id uint16, step uint64, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	v := s.correlator.Answered(result.Answer{Answer: *ans, ID: id, Receiver: a.Agent})
 	p := s.probe(id)
 	switch v {
 	case result.Matched, result.Late:
-		if p == nil || p.status == unasked {
+		switch {
+		case p == nil || p.status == unasked:
 			v = result.Foreign
+		case p.status == answered || p.rec.Verdict == result.Late:
+			v = result.Duplicate
 		}
 	}
 	switch v {
@@ -232,9 +233,11 @@ func (s *session) answered(a *agent, ans *probe.Answer, id uint16, now time.Time
 		return
 	default:
 		s.counts.Unverified++
+		s.offBy(ans, id)
 		return
 	}
-	s.clocks[a.Agent] = a.Clock
+	s.agents[a.Agent] = a
+	p.heard, p.receiver, p.recvStep = now, a, step
 	p.fill(ans, a, s.source, v)
 	s.roundTrip(p)
 	if v == result.Late {
@@ -271,6 +274,7 @@ func (s *session) roundTrip(p *tracked) {
 	if !p.rec.Sent.IsZero() && !p.rec.Received.IsZero() {
 		d := p.rec.Received.Sub(p.rec.Sent)
 		p.rec.RTT = &d
+		s.correct(p)
 	}
 }
 
@@ -315,7 +319,8 @@ func (s *session) decide(p *tracked, to status) {
 	if p.status == underway {
 		s.waiting--
 	}
-	p.status = to
+	p.status, p.decided = to, time.Now()
+	p.rec.Missing, p.rec.MissingDetail = s.missing(p)
 	if to != answered || !p.reported.IsZero() {
 		s.decided = append(s.decided, p.rec)
 	}

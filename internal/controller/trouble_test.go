@@ -253,7 +253,8 @@ func TestUnreportedProbesAreNoted(t *testing.T) {
 		s.MaxTTL = 2
 		trace, err := c.Measure(ctx, s, nil)
 		require.NoError(t, err)
-		require.Equal(t, []string{"agent a did not report sending 6 probes"}, trace.Notes)
+		require.Equal(t, []result.Loss{{Reason: result.Unreported, Detail: "a", Count: 6}}, trace.Account.Unanswered)
+		require.Contains(t, trace.Text(), "6 sending not reported (a)")
 	})
 }
 
@@ -293,8 +294,10 @@ func TestDroppedPacketsAreNoted(t *testing.T) {
 		})
 		trace, err := c.Measure(ctx, spec(), nil)
 		require.NoError(t, err)
-		require.Len(t, trace.Notes, 1)
-		require.Contains(t, trace.Notes[0], "agent b lost 17 captured packets")
+		require.Equal(t, []result.Gap{{
+			Agent: "b", Kind: result.QueueOverflow, From: trace.Started, To: trace.Started.Add(50 * time.Millisecond), Count: 17,
+		}}, trace.Account.Gaps)
+		require.Equal(t, []result.Loss{{Reason: result.Dropped, Detail: "b", Count: 3}}, trace.Account.Unanswered)
 	})
 }
 

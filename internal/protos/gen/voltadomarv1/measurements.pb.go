@@ -309,8 +309,7 @@ type Trace struct {
 	Account       *Account               `protobuf:"bytes,31,opt,name=account,proto3" json:"account,omitempty"`
 	Findings      []*Finding             `protobuf:"bytes,32,rep,name=findings,proto3" json:"findings,omitempty"`
 	Rewritten     int64                  `protobuf:"varint,33,opt,name=rewritten,proto3" json:"rewritten,omitempty"` // unverified answers off by one constant
-	Notes         []string               `protobuf:"bytes,21,rep,name=notes,proto3" json:"notes,omitempty"`
-	Numeric       bool                   `protobuf:"varint,22,opt,name=numeric,proto3" json:"numeric,omitempty"` // names were not looked up
+	Numeric       bool                   `protobuf:"varint,22,opt,name=numeric,proto3" json:"numeric,omitempty"`     // names were not looked up
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -504,13 +503,6 @@ func (x *Trace) GetRewritten() int64 {
 		return x.Rewritten
 	}
 	return 0
-}
-
-func (x *Trace) GetNotes() []string {
-	if x != nil {
-		return x.Notes
-	}
-	return nil
 }
 
 func (x *Trace) GetNumeric() bool {
@@ -1334,7 +1326,7 @@ const file_voltadomar_v1_measurements_proto_rawDesc = "" +
 	"\x06agents\x18\x01 \x03(\tR\x06agents\"7\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"\xc0\x06\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\xaa\x06\n" +
 	"\x05Trace\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12 \n" +
 	"\vdestination\x18\x02 \x01(\fR\vdestination\x12\x16\n" +
@@ -1360,8 +1352,7 @@ const file_voltadomar_v1_measurements_proto_rawDesc = "" +
 	"\x06clocks\x18\x1e \x03(\v2 .voltadomar.v1.Trace.ClocksEntryR\x06clocks\x120\n" +
 	"\aaccount\x18\x1f \x01(\v2\x16.voltadomar.v1.AccountR\aaccount\x122\n" +
 	"\bfindings\x18  \x03(\v2\x16.voltadomar.v1.FindingR\bfindings\x12\x1c\n" +
-	"\trewritten\x18! \x01(\x03R\trewritten\x12\x14\n" +
-	"\x05notes\x18\x15 \x03(\tR\x05notes\x12\x18\n" +
+	"\trewritten\x18! \x01(\x03R\trewritten\x12\x18\n" +
 	"\anumeric\x18\x16 \x01(\bR\anumeric\x1aO\n" +
 	"\vClocksEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12*\n" +

@@ -1,0 +1,211 @@
+package controller
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"bitbucket.org/uwpatio/voltadomar/internal/offset"
+	"bitbucket.org/uwpatio/voltadomar/result"
+	"bitbucket.org/uwpatio/voltadomar/transport"
+)
+
+const (
+	idlePulse = 10 * time.Second // between checks of an agent
+	busyPulse = time.Second      // while measurements run
+	// firstChecks follow each other at once, since the first exchanges over a
+	// fresh connection are slow.
+	firstChecks = 4
+	// fresh is how old an exchange may be when a measurement begins.
+	fresh = 200 * time.Millisecond
+	// patience is how long an agent may take to answer a check, or three times
+	// as long as it ever took if that is more.
+	patience = 500 * time.Millisecond
+)
+
+// pulse keeps asking an agent for its status: whether it lives, what it lost,
+// and what its clock reads.
+type pulse struct {
+	mu      sync.Mutex // guards all below
+	seq     uint64
+	asked   time.Time // when the check under way was sent, or zero
+	offset  offset.Estimator
+	status  transport.Status
+	replied uint64 // the last check that was answered
+	// answered is when that was sent, at when the answer came.
+	answered, at time.Time
+	longest      time.Duration // that it took to answer
+	changed      chan struct{} // closed and renewed with every answer
+}
+
+func newPulse() *pulse { return &pulse{changed: make(chan struct{})} }
+
+// begin notes a check that is about to be sent, unless one is under way. A
+// check is never repeated: the connection delivers it, or is gone.
+func (p *pulse) begin(now time.Time) (*transport.Check, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.asked.IsZero() {
+		return nil, false
+	}
+	p.seq++
+	p.asked = now
+	return &transport.Check{Seq: p.seq}, true
+}
+
+// take books an agent's answer. It returns whether the agent's clock was set
+// since the one before, and since when it had not responded if that was long
+// enough to matter.
+func (p *pulse) take(m *transport.Status, now time.Time) (stepped bool, silent time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if m.Seq != p.seq || p.asked.IsZero() {
+		return false, silent // not what was asked
+	}
+	took := now.Sub(p.asked)
+	if p.replied > 0 && took > p.patience() {
+		silent = p.asked
+	} else {
+		p.longest = max(p.longest, took)
+	}
+	if !m.Received.IsZero() && !m.Replied.IsZero() {
+		_, stepped = p.offset.Add(offset.Exchange{T1: p.asked, T2: m.Received, T3: m.Replied, T4: now, Step: m.Step})
+	}
+	p.replied, p.answered, p.at, p.status = m.Seq, p.asked, now, *m
+	p.asked = time.Time{}
+	close(p.changed)
+	p.changed = make(chan struct{})
+	return stepped, silent
+}
+
+// patience is how long the agent may take. p.mu is held.
+func (p *pulse) patience() time.Duration { return max(patience, 3*p.longest) }
+
+// silent is since when the agent has not responded, or zero. One that never
+// did is not expected to.
+func (p *pulse) silent(now time.Time) time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.replied == 0 || p.asked.IsZero() || now.Sub(p.asked) < p.patience() {
+		return time.Time{}
+	}
+	return p.asked
+}
+
+// wait returns when a check that was sent at since or later has been answered,
+// or the agent's time for that is up. ask sends a check.
+func (p *pulse) wait(ctx context.Context, since time.Time, ask func()) {
+	for {
+		p.mu.Lock()
+		done := p.replied == 0 || !p.answered.Before(since)
+		asked, changed, patience := p.asked, p.changed, p.patience()
+		p.mu.Unlock()
+		if done || ctx.Err() != nil {
+			return
+		}
+		if asked.IsZero() {
+			ask()
+			continue
+		}
+		timer := time.NewTimer(patience - time.Since(asked))
+		select {
+		case <-changed:
+			timer.Stop()
+		case <-timer.C:
+			return
+		case <-ctx.Done():
+			timer.Stop()
+		}
+	}
+}
+
+// check asks the agent for its status unless that is under way.
+func (a *agent) check(ctx context.Context) {
+	if m, ok := a.pulse.begin(time.Now()); ok {
+		_ = a.order(ctx, m, orderWait)
+	}
+}
+
+// beat checks the agent until ctx ends: often at first and while the
+// controller is busy.
+func (c *Controller) beat(ctx context.Context, a *agent) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for n := 0; ; n++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case <-a.hurry:
+		}
+		a.check(ctx)
+		every := idlePulse
+		switch {
+		case n < firstChecks:
+			every = 20 * time.Millisecond
+		case c.busy():
+			every = busyPulse
+		}
+		timer.Reset(every)
+	}
+}
+
+func (c *Controller) busy() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.sessions) > 0
+}
+
+// refresh has all agents checked soon whose last exchange is not fresh. c.mu is
+// held.
+func (c *Controller) refresh(now time.Time) {
+	for _, a := range c.agents {
+		a.pulse.mu.Lock()
+		old := now.Sub(a.pulse.at) > fresh
+		a.pulse.mu.Unlock()
+		if old {
+			select {
+			case a.hurry <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
+
+// status books what an agent says of itself.
+func (c *Controller) status(a *agent, m *transport.Status, now time.Time) {
+	m.Discipline = clean(m.Discipline)
+	stepped, silent := a.pulse.take(m, now)
+	if !stepped && silent.IsZero() {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for s := range c.sessions {
+		if stepped {
+			s.stepped(a)
+		}
+		if !silent.IsZero() {
+			s.gap(a, result.Unresponsive, silent, now, 0)
+		}
+	}
+}
+
+// settle waits until every agent has reported what it captured by now, or has
+// shown that it does not respond.
+func (c *Controller) settle(ctx context.Context) {
+	c.mu.Lock()
+	agents := make([]*agent, 0, len(c.agents))
+	for _, a := range c.agents {
+		agents = append(agents, a)
+	}
+	c.mu.Unlock()
+	now := time.Now()
+	var wg sync.WaitGroup
+	for _, a := range agents {
+		wg.Go(func() {
+			a.pulse.wait(ctx, now, func() { a.check(ctx) })
+		})
+	}
+	wg.Wait()
+}
