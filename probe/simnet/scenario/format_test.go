@@ -208,3 +208,15 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestGenerated: what a generator made can be kept as a file.
+func TestGenerated(t *testing.T) {
+	s, err := simnet.Generate(simnet.Size{Sites: 10, Routers: 100, Targets: 5000, Seed: 1})
+	require.NoError(t, err)
+	text, err := scenario.Format(s)
+	require.NoError(t, err)
+	require.Less(t, len(text), 200*5000, "a hundred thousand targets fit into a file")
+	again, err := scenario.Parse("generated.yaml", text)
+	require.NoError(t, err)
+	require.Equal(t, s, again)
+}
