@@ -133,7 +133,8 @@ func TestParseErrors(t *testing.T) {
 		{"name: x\nx:\n  a: 1\n  b: 2\n  - c\n  d: 3\n", "x.yaml:5: not YAML: did not find expected key"},
 		{"name: x\n\nlinks: a: b\n", "x.yaml:3: not YAML: mapping values are not allowed in this context"},
 		{"name: 'it's'\nseed: 2\n", "x.yaml:1: not YAML: did not find expected key"},
-		{"x: [::1]\n", "x.yaml:1: not YAML: did not find expected node content"},
+		{"x: [::1]\n", "x.yaml:1: not YAML: did not find expected node content; within [] and {} an address that begins with a colon needs quotes, \"::/0\""},
+		{"name: x\nroutes:\n- {at: r, to: ::/0}\n", "x.yaml:3: not YAML: did not find expected node content; within [] and {} an address"},
 		{"name: x\n\tseed: 1\n", "x.yaml:2: not YAML: found a tab character that violates indentation"},
 		{strings.Repeat("[", 20000), "x.yaml:1: not YAML: exceeded max depth of 10000"},
 	} {

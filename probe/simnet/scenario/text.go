@@ -36,7 +36,12 @@ func read(file string, b []byte) (*text, error) {
 	doc, more, err := document(b)
 	switch {
 	case err != nil:
-		return nil, &Error{File: file, Line: culprit(b, err), Reason: "not YAML: " + lineOf.ReplaceAllString(err.Error(), "")}
+		line, text := culprit(b, err)
+		reason := "not YAML: " + lineOf.ReplaceAllString(err.Error(), "")
+		if colon.Match(text) {
+			reason += `; within [] and {} an address that begins with a colon needs quotes, "::/0"`
+		}
+		return nil, &Error{File: file, Line: line, Reason: reason}
 	case doc == nil:
 		return nil, &Error{File: file, Reason: "empty, want a scenario"}
 	case more > 0:
@@ -99,13 +104,16 @@ func document(b []byte) (doc *yaml.Node, more int, err error) {
 	return &first, max(second.Line, 1), nil
 }
 
-var lineOf = regexp.MustCompile(`^yaml: (line (\d+): )?`)
+var (
+	lineOf = regexp.MustCompile(`^yaml: (line (\d+): )?`)
+	colon  = regexp.MustCompile(`[[{,:]\s*::`)
+)
 
-// culprit returns the line with which b stops being YAML. The package's own
+// culprit returns the line with which b stops being YAML, and its number. The package's own
 // numbers lack one for some errors, and for others they are of the beginning
 // of what surrounds the error; so this looks for the longest beginning of b
 // that is YAML.
-func culprit(b []byte, err error) int {
+func culprit(b []byte, err error) (number int, text []byte) {
 	lines := bytes.SplitAfter(b, []byte("\n"))
 	if len(lines[len(lines)-1]) == 0 {
 		lines = lines[:len(lines)-1]
@@ -123,10 +131,11 @@ func culprit(b []byte, err error) int {
 		effort -= size
 		size -= len(lines[n-1])
 		if _, _, err := document(b[:size]); err == nil {
-			return n
+			return n, lines[n-1]
 		}
 	}
-	return min(given, len(lines))
+	n := min(given, len(lines))
+	return n, lines[n-1]
 }
 
 // reached returns how many lines are read before the error shows.
