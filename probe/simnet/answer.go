@@ -98,7 +98,7 @@ func (n *Network) answerError(nd *node, f *flight, c complaint) {
 	}
 	e := packet.ICMPError{Type: c.typ, Code: c.code, MTU: uint32(c.mtu), Pointer: uint32(c.pointer)}
 	ext := nd.extension(f, c)
-	e.Quote, e.Extension = nd.quote(f, len(ext)), ext
+	e.Quote, e.Extension = n.quote(nd, f, len(ext)), ext
 	var msg []byte
 	var err error
 	if f.v6 {
@@ -175,9 +175,7 @@ func (n *Network) errorSource(nd *node, f *flight) netip.Addr {
 	}
 	via := f.in
 	if nd.router.From == FromOutbound {
-		back := flight{data: f.data, src: f.dst, dst: f.src, v6: f.v6, protocol: icmpOf(f.v6), transport: f.transport, uid: f.uid}
-		n.find(&back)
-		if out, _, ok := n.route(nd, &back); ok {
+		if out := n.wayBack(nd, f); out != own {
 			via = out
 		}
 	}
@@ -187,15 +185,33 @@ func (n *Network) errorSource(nd *node, f *flight) netip.Addr {
 	return nd.own[fam]
 }
 
+// wayBack returns the interface over which a node answers f, own if there is
+// none.
+func (n *Network) wayBack(nd *node, f *flight) int32 {
+	if nd.router == nil {
+		return nd.uplink()
+	}
+	back := flight{data: f.data, src: f.dst, dst: f.src, v6: f.v6, protocol: icmpOf(f.v6), transport: f.transport, uid: f.uid}
+	n.find(&back)
+	if out, _, ok := n.route(nd, &back); ok {
+		return out
+	}
+	return own
+}
+
 // quote returns the part of f that an error carries beside an extension of ext
 // bytes, with the node's quirks.
-func (nd *node) quote(f *flight, ext int) []byte {
+func (n *Network) quote(nd *node, f *flight, ext int) []byte {
 	room, unit := maxError4-packet.IPv4HeaderLen-packet.ICMPHeaderLen, 4
 	if f.v6 {
 		room, unit = maxError6-packet.IPv6HeaderLen-packet.ICMPHeaderLen, 8
+	} else if nd.narrow {
+		if out := n.wayBack(nd, f); out != own {
+			room = min(room, nd.ifaces[out].out.MTU-packet.IPv4HeaderLen-packet.ICMPHeaderLen)
+		}
 	}
 	if ext > 0 {
-		room = (room - ext) / unit * unit // RFC 4884 section 4
+		room = max(room-ext, leastQuote) / unit * unit // RFC 4884 section 4
 	}
 	if nd.stack.Quote > 0 {
 		room = min(room, f.transport+nd.stack.Quote)

@@ -236,6 +236,8 @@ func (c *compiler) join() error {
 		l.at, l.bt = int32(len(a.ifaces)), int32(len(b.ifaces))
 		a.ifaces = append(a.ifaces, iface{peer: b.index, remote: l.bt, out: &direction{id: uint64(2 * i), Properties: l.there}})
 		b.ifaces = append(b.ifaces, iface{peer: a.index, remote: l.at, out: &direction{id: uint64(2*i + 1), Properties: l.back}})
+		a.narrow = a.narrow || l.there.MTU < maxError4
+		b.narrow = b.narrow || l.back.MTU < maxError4
 		for _, p := range l.prefixes {
 			f := family(p.Addr())
 			a.ifaces[l.at].addr[f], b.ifaces[l.bt].addr[f] = pair(p)

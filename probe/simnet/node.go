@@ -22,6 +22,7 @@ type node struct {
 	kind   kind
 	ifaces []iface
 	own    [2]netip.Addr // the first of its own addresses, by family
+	narrow bool          // has a link that a whole IPv4 error does not fit into
 
 	stack     Stack
 	router    *Router // nil: an end
