@@ -171,8 +171,6 @@ func identifies(p *probe.Probe, a *probe.Answer, proven bool, what string) error
 	switch {
 	case !means:
 		return broken("%s: Match reads the identifiers %d from an answer to %s", what, ids[:n], show(p))
-	case a.Dst != p.Dst:
-		return broken("%s: Match reads destination %v from an answer to %s", what, a.Dst, show(p))
 	case proven && a.TagBits == 0:
 		return broken("%s: Match knows nothing of the tag of %s, which came back", what, show(p))
 	case proven && !a.Verified(&p.Key, p.ID):

@@ -233,6 +233,14 @@ var defects = []defect{
 		}
 		return out, err
 	})},
+	{name: "sums up what was in the buffer too", want: "transport checksum", spoil: build(func(good probe.Prober, b []byte, p *probe.Probe) ([]byte, error) {
+		n := len(b)
+		b, err := good.Build(b, p)
+		if n > 0 && err == nil {
+			b[n+header(b[n:])+6]++
+		}
+		return b, err
+	})},
 	{name: "changes the probe", want: "Build changed", spoil: build(func(good probe.Prober, b []byte, p *probe.Probe) ([]byte, error) {
 		out, err := good.Build(b, p)
 		p.TTL++
@@ -264,6 +272,72 @@ var defects = []defect{
 		set(d, header(d)+4, 8)
 		probetest.Seal(d)
 	})},
+	{name: "a length of nothing", want: "length is", spoil: build(func(good probe.Prober, b []byte, p *probe.Probe) ([]byte, error) {
+		out, err := good.Build(b, p)
+		return out[:min(len(out), len(b)+10)], err
+	})},
+	{name: "no whole UDP header", want: "length of the IP payload is", spoil: build(func(good probe.Prober, b []byte, p *probe.Probe) ([]byte, error) {
+		n := len(b)
+		out, err := good.Build(b, p)
+		if err != nil || !p.Dst.Is4() {
+			return out, err
+		}
+		set(out[n:], 2, 24)
+		return out[:n+len(probetest.Seal(out[n:n+24]))], nil
+	})},
+	{name: "IPv6 over IPv4", want: "version is", spoil: put(func(d []byte, _ *probe.Probe) { d[0] ^= 0x20 })},
+	{name: "a short IPv4 header", want: "header length is", spoil: put(func(d []byte, _ *probe.Probe) {
+		if is4(d) {
+			d[0] = 4<<4 | 4
+		}
+	})},
+	{name: "a cut extension header", want: "truncated", spoil: put(func(d []byte, _ *probe.Probe) {
+		if !is4(d) {
+			d[6], d[41] = packet.HopByHop, 200
+		}
+	})},
+	{name: "no IPv6 at all", want: "version is", spoil: put(func(d []byte, _ *probe.Probe) {
+		if !is4(d) {
+			d[0] = 5 << 4
+		}
+	})},
+	{name: "an ICMP error as a probe", of: icmp.Prober{}, want: "ICMP type is", spoil: put(func(d []byte, _ *probe.Probe) {
+		d[header(d)] = 3
+		probetest.Seal(d)
+	})},
+	{name: "an echo identifier of its own", of: icmp.Prober{}, want: "echo identifier is", spoil: put(func(d []byte, _ *probe.Probe) {
+		set(d, header(d)+4, 4711)
+		probetest.Seal(d)
+	})},
+	{name: "a long TCP header", of: tcp.Prober{}, want: "TCP header length", spoil: put(func(d []byte, _ *probe.Probe) {
+		d[header(d)+12] = 0xF0
+		probetest.Seal(d)
+	})},
+	{name: "one hop limit for all", want: "hop limit is", spoil: ask(func(p *probe.Probe) {
+		if p.Dst.Is6() {
+			p.TTL = 7
+		}
+	})},
+	{name: "no traffic class", want: "traffic class is", spoil: ask(func(p *probe.Probe) {
+		if p.Dst.Is6() {
+			p.TOS &= 3
+		}
+	})},
+	{name: "an IPv6 source of its own", want: "source is", spoil: ask(func(p *probe.Probe) {
+		if p.Src.Is6() {
+			p.Src = netip.MustParseAddr("2001:db8::250")
+		}
+	})},
+	{name: "another destination", want: "destination is", spoil: ask(func(p *probe.Probe) {
+		if p.Dst.Is4() {
+			p.Dst = p.Dst.Next()
+		}
+	})},
+	{name: "another IPv6 destination", want: "destination is", spoil: ask(func(p *probe.Probe) {
+		if p.Dst.Is6() {
+			p.Dst = p.Dst.Next()
+		}
+	})},
 	{name: "one TTL for all", want: "TTL is", spoil: ask(func(p *probe.Probe) { p.TTL = 7 })},
 	{name: "no TOS", want: "TOS is", spoil: ask(func(p *probe.Probe) { p.TOS &= 3 })},
 	{name: "never DF", want: "flags", spoil: ask(func(p *probe.Probe) { p.DontFragment = false })},
@@ -274,6 +348,12 @@ var defects = []defect{
 		}
 	})},
 	{name: "a destination port of its own", want: "destination port is", spoil: ask(func(p *probe.Probe) { p.DstPort = 33434 })},
+	{name: "refuses a port without naming it", want: "does not name 53", spoil: build(func(good probe.Prober, b []byte, p *probe.Probe) ([]byte, error) {
+		if p.DstPort == 53 {
+			return b, probe.ErrProbe
+		}
+		return good.Build(b, p)
+	})},
 	{name: "another protocol", want: "protocol is", spoil: put(func(d []byte, _ *probe.Probe) {
 		if is4(d) {
 			d[9] = 132
@@ -297,6 +377,11 @@ var defects = []defect{
 	})},
 	{name: "names another range than it has", of: tcp.Prober{}, want: "does not name 50", options: probetest.Options{Sizes4: [2]int{44, 50}}},
 	{name: "takes sizes that it says it does not", want: "no error", options: probetest.Options{Sizes6: [2]int{60, 1500}}},
+	{name: "no tag in long probes", want: "is not Verified", spoil: ask(func(p *probe.Probe) {
+		if p.Size > 1000 {
+			p.Key[0]++
+		}
+	})},
 	{name: "refuses a size without saying which to take", want: "does not name the range", spoil: build(func(good probe.Prober, b []byte, p *probe.Probe) ([]byte, error) {
 		if p.Size != 0 && p.Size < 60 {
 			return b, fmt.Errorf("%w: size %d", probe.ErrProbe, p.Size)
@@ -362,6 +447,16 @@ var defects = []defect{
 		}
 		return good.Build(b, p)
 	})},
+	{name: "refuses classic with another error", of: tcp.Prober{}, want: "want an error that is probe.ErrProbe", spoil: build(func(good probe.Prober, b []byte, p *probe.Probe) ([]byte, error) {
+		if p.Mode == probe.Classic {
+			return b, errors.New("no")
+		}
+		return good.Build(b, p)
+	})},
+	{name: "no answers in the flow mode classic", want: "flow mode classic, a quote of 8 bytes", spoil: ignore(func(d []byte, a *probe.Answer) bool {
+		q := quoted(d)
+		return !a.Kind.Direct() && is4(d) && q[0] == 0x45 && word(q, 20)&0xFF00 != probe.SourcePort
+	})},
 	{name: "takes classic and says it does not", want: "no error", options: probetest.Options{NoClassic: true}},
 
 	{name: "no key in the tag", want: "is not Verified", spoil: ask(func(p *probe.Probe) { p.Key = probe.Key{} })},
@@ -404,7 +499,23 @@ var defects = []defect{
 
 	{name: "no answer to one identifier in 16", of: tcp.Prober{}, want: "8 bytes quoted: ", spoil: ignore(func(_ []byte, a *probe.Answer) bool { return !a.Kind.Direct() && a.ID%16 == 13 })},
 	{name: "8 bytes or all", of: tcp.Prober{}, want: "35 of 44 bytes quoted", spoil: ignore(func(d []byte, _ *probe.Answer) bool { return is4(d) && len(quoted(d)) == 35 })},
+	{name: "vouches for what was never sent", of: icmp.Prober{}, want: "which was never sent", options: probetest.Options{Samples: 1024}, spoil: func(s *spoiled) {
+		s.match = func(good probe.Prober, d []byte, a *probe.Answer) bool {
+			ok := good.Match(d, a)
+			if k, _ := memory.LoadOrStore("last", probe.Key{}); ok && a.TagBits == 64 && a.ID>>8 != 0x30 && a.ID&0xFF != 0x39 && !built(a.ID) {
+				k := k.(probe.Key)
+				a.Tag = k.Tag(a.Dst, a.ID, a.Protocol)
+			}
+			return ok
+		}
+		s.build = func(good probe.Prober, b []byte, p *probe.Probe) ([]byte, error) {
+			memory.Store("last", p.Key)
+			memory.Store(p.ID, p.Key)
+			return good.Build(b, p)
+		}
+	}},
 	{name: "needs more than 8 bytes", want: "does not know", spoil: ignore(func(_ []byte, a *probe.Answer) bool { return a.TagBits < 64 })},
+	{name: "a long quote", want: "does not know", spoil: ignore(func(d []byte, a *probe.Answer) bool { return !a.Kind.Direct() && len(quoted(d)) >= 60 })},
 	{name: "no tag from 8 bytes", want: "knows nothing of the tag", spoil: tell(func(_ []byte, a *probe.Answer) {
 		if a.TagBits == 16 {
 			a.Tag, a.TagBits = 0, 0
@@ -437,6 +548,18 @@ var defects = []defect{
 		}
 	})},
 
+	{name: "identifier 0", want: "reads the identifier 0", spoil: tell(func(_ []byte, a *probe.Answer) {
+		if a.TagBits == 0 && is4([]byte{byte(len(a.Dst.AsSlice()) << 4)}) {
+			a.ID, a.Swappable = 0, false
+		}
+	})},
+	{name: "checks the quoted checksum", want: "the UDP checksum changed", spoil: ignore(func(d []byte, a *probe.Answer) bool {
+		q := quoted(d)
+		return !a.Kind.Direct() && is4(d) && len(q) == 60 && packet.PseudoHeader(a.Src, a.Dst, probe.UDP, 40).Add(q[20:]).Checksum() != 0
+	})},
+	{name: "no answer with a broken extension", want: "does not know", spoil: ignore(func(d []byte, a *probe.Answer) bool {
+		return is4(d) && a.Kind == probe.TimeExceeded && d[25] > 0 && a.MPLS == nil
+	})},
 	{name: "only one code of unreachable", want: "ICMP type 3 code 0", spoil: ignore(func(d []byte, a *probe.Answer) bool {
 		return is4(d) && a.Kind == probe.Unreachable && a.ICMPCode != 3
 	})},
@@ -480,6 +603,9 @@ var defects = []defect{
 	})},
 	{name: "no extension headers in the quote", want: "IP options", spoil: ignore(func(d []byte, a *probe.Answer) bool {
 		return !a.Kind.Direct() && !is4(d) && quoted(d)[6] != probe.UDP
+	})},
+	{name: "no fragment header in the quote", want: "a fragment header", spoil: ignore(func(d []byte, a *probe.Answer) bool {
+		return !a.Kind.Direct() && !is4(d) && quoted(d)[6] == packet.Fragment
 	})},
 	{name: "no options before the answer", want: "with IP options", spoil: ignore(func(d []byte, _ *probe.Answer) bool { return is4(d) && d[0] != 0x45 })},
 	{name: "no padding after the answer", want: "link-layer padding", spoil: ignore(func(d []byte, _ *probe.Answer) bool { return is4(d) && int(word(d, 2)) != len(d) })},
@@ -598,3 +724,8 @@ var defects = []defect{
 
 // memory is what all the probers that vouch from it share.
 var memory sync.Map
+
+func built(id uint16) bool {
+	_, ok := memory.Load(id)
+	return ok
+}

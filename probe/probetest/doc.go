@@ -26,6 +26,10 @@
 //     themselves, damaged, cut and forged datagrams. No bytes make Match panic,
 //     and none make it vouch for a probe that was not answered.
 //   - Match neither changes nor keeps the datagram, and does not allocate
-//     without extensions. All of it holds for concurrent callers; run the tests
-//     with -race.
+//     without extensions and values. All of it holds for concurrent callers; run
+//     the tests with -race.
+//   - Where the type is a [probe.Batcher], batches come to the same as single
+//     calls. Where it is a [probe.Optioner], its list is well formed, what is
+//     wrong is a [probe.OptionError], and a prober without options set still
+//     knows the ICMP errors about probes of one that has them.
 package probetest

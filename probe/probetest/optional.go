@@ -17,7 +17,7 @@ import (
 )
 
 // patience is how long a call may take whose context has ended.
-const patience = 10 * time.Second
+var patience = 10 * time.Second
 
 // batches: if the type works in batches, they come to the same as one at a
 // time.
@@ -56,8 +56,15 @@ func batches(s *suite) {
 	errs := make(chan error, 8)
 	for range cap(errs) {
 		wg.Go(func() {
-			_, err := buildAll(sender, ps)
-			errs <- cmp.Or(err, matchAll(receiver, datagrams))
+			var err error
+			defer func() {
+				if r := recover(); r != nil {
+					err = broken("BuildAll or MatchAll by several goroutines panics: %v", r)
+				}
+				errs <- err
+			}()
+			_, err = buildAll(sender, ps)
+			err = cmp.Or(err, matchAll(receiver, datagrams))
 		})
 	}
 	wg.Wait()

@@ -4,12 +4,19 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
+	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 
 	"bitbucket.org/uwpatio/voltadomar/probe"
+	"bitbucket.org/uwpatio/voltadomar/probe/probetest"
 )
 
 // spoiledOwn is a whoami of which some methods are replaced.
@@ -113,6 +120,16 @@ var ownDefects = []struct {
 		return []probe.Value{{Name: "x", Text: "\x1b[2J"}}
 	})},
 
+	{name: "a value out of the datagram itself", want: "changed with the bytes it was read from", spoil: func(s *spoiledOwn) {
+		s.match = func(d []byte, a *probe.Answer) bool {
+			ok := s.whoami.Match(d, a)
+			if at := len(d) - len("amsterdam"); ok && string(d[at:]) == "amsterdam" {
+				a.Values[0].Text = unsafe.String(&d[at], len("amsterdam"))
+			}
+			return ok
+		}
+	}},
+
 	{name: "a batch builds what one call refuses", want: "no error", spoil: func(s *spoiledOwn) {
 		s.buildAll = func(_ context.Context, ps []probe.Probe, out []probe.Built) error {
 			for i, p := range ps {
@@ -158,6 +175,63 @@ var ownDefects = []struct {
 				at := len(arena)
 				arena, out[i].Err = s.Build(arena, &ps[i])
 				out[i].Data = arena[at:]
+			}
+			return nil
+		}
+	}},
+	{name: "a batch changes the probes", want: "BuildAll changed the probes", spoil: func(s *spoiledOwn) {
+		s.buildAll = func(ctx context.Context, ps []probe.Probe, out []probe.Built) error {
+			err := s.whoami.BuildAll(ctx, ps, out)
+			for i := range ps {
+				ps[i].Flow++
+			}
+			return err
+		}
+	}},
+	{name: "a batch without the key", want: "built by BuildAll", spoil: func(s *spoiledOwn) {
+		s.buildAll = func(_ context.Context, ps []probe.Probe, out []probe.Built) error {
+			for i, p := range ps {
+				p.Key = probe.Key{}
+				out[i].Data, out[i].Err = s.Build(nil, &p)
+			}
+			return nil
+		}
+	}},
+	{name: "an empty batch panics", want: "panics", spoil: func(s *spoiledOwn) {
+		s.matchAll = func(ctx context.Context, ds [][]byte, out []probe.Matched) error {
+			_ = ds[0]
+			return s.whoami.MatchAll(ctx, ds, out)
+		}
+	}},
+	{name: "one batch at a time", want: "TTL is", spoil: func(s *spoiledOwn) {
+		var mu sync.Mutex
+		var now []probe.Probe
+		busy := 0
+		s.buildAll = func(ctx context.Context, ps []probe.Probe, out []probe.Built) error {
+			mu.Lock()
+			busy++
+			now = slices.Clone(ps)
+			if busy > 1 {
+				for i := range now {
+					now[i].TTL ^= 8
+				}
+			}
+			mu.Unlock()
+			for range 100 {
+				runtime.Gosched()
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			busy--
+			return s.whoami.BuildAll(ctx, now[:len(ps)], out)
+		}
+	}},
+	{name: "a batch fails for what is no answer", want: "MatchAll of", spoil: func(s *spoiledOwn) {
+		s.matchAll = func(_ context.Context, ds [][]byte, out []probe.Matched) error {
+			for i, d := range ds {
+				if out[i].OK = s.whoami.Match(d, &out[i].Answer); !out[i].OK {
+					return probe.ErrProber
+				}
 			}
 			return nil
 		}
@@ -231,6 +305,16 @@ var ownDefects = []struct {
 	{name: "takes any option", want: "want a *probe.OptionError", spoil: func(s *spoiledOwn) {
 		s.with = func(map[string]string) (probe.Prober, error) { return whoami{}, nil }
 	}},
+	{name: "takes any value", want: `With of wait="no such value"`, spoil: func(s *spoiledOwn) {
+		s.with = func(v map[string]string) (probe.Prober, error) {
+			return s.whoami.With(without(v, "wait"))
+		}
+	}},
+	{name: "takes an option that there is not", want: "With of no-such-option", spoil: func(s *spoiledOwn) {
+		s.with = func(v map[string]string) (probe.Prober, error) {
+			return s.whoami.With(without(v, "no-such-option"))
+		}
+	}},
 	{name: "an option error about nothing", want: "the error is about", spoil: func(s *spoiledOwn) {
 		s.with = func(v map[string]string) (probe.Prober, error) {
 			pr, err := s.whoami.With(v)
@@ -263,7 +347,38 @@ var ownDefects = []struct {
 			return pr, err
 		}
 	}},
+	{name: "a help that changes", want: "and then", spoil: func(s *spoiledOwn) {
+		n := 0
+		s.help = func() string { n++; return strings.Repeat("x", n) }
+	}},
 	{name: "no help", want: "want a line of text", spoil: func(s *spoiledOwn) { s.help = func() string { return "\n" } }},
+}
+
+func without(values map[string]string, name string) map[string]string {
+	values = maps.Clone(values)
+	delete(values, name)
+	return values
+}
+
+// A batch that goes on for ever is not waited for.
+func TestEndlessBatchFails(t *testing.T) {
+	probetest.SetPatience(20 * time.Millisecond)
+	defer probetest.SetPatience(10 * time.Second)
+	release, ended := make(chan struct{}), make(chan struct{})
+	got := verdict(t, func(testing.TB) probe.Prober {
+		s := &spoiledOwn{}
+		s.matchAll = func(ctx context.Context, ds [][]byte, out []probe.Matched) error {
+			if ctx.Err() != nil {
+				defer close(ended)
+				<-release
+			}
+			return s.whoami.MatchAll(ctx, ds, out)
+		}
+		return s
+	}, whoamiOptions)
+	close(release)
+	<-ended
+	require.Contains(t, got, "goes on after")
 }
 
 func TestBrokenOwnTypesFail(t *testing.T) {

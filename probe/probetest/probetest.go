@@ -80,11 +80,23 @@ func Run(t testing.TB, open func(t testing.TB) probe.Prober, o Options) {
 	t.Helper()
 	for _, c := range checks {
 		if tt, ok := t.(*testing.T); ok {
-			tt.Run(c.name, func(t *testing.T) { c.run(newSuite(t, open, o)) })
+			tt.Run(c.name, func(t *testing.T) { check(t, open, o, c.run) })
 		} else {
-			c.run(newSuite(t, open, o))
+			check(t, open, o, c.run)
 		}
 	}
+}
+
+// check runs one check, which a panic ends.
+func check(t testing.TB, open func(t testing.TB) probe.Prober, o Options, run func(*suite)) {
+	t.Helper()
+	s := newSuite(t, open, o)
+	defer func() {
+		if r := recover(); r != nil {
+			t.Fatalf("the prober panics: %v\n%s", r, debug.Stack())
+		}
+	}()
+	run(s)
 }
 
 // suite is what one check works with.

@@ -1,6 +1,7 @@
 package probetest_test
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -59,7 +60,7 @@ func TestBrokenProbersFail(t *testing.T) {
 	for _, d := range defects {
 		t.Run(d.name, func(t *testing.T) {
 			o := d.options
-			o.Samples = quick
+			o.Samples = cmp.Or(o.Samples, quick)
 			got := verdict(t, d.broken(), o)
 			require.Contains(t, got, d.want)
 		})
@@ -86,7 +87,11 @@ const defectVar = "PROBETEST_DEFECT"
 func TestFuzzFindsDefects(t *testing.T) {
 	self, err := os.Executable()
 	require.NoError(t, err)
-	for _, name := range []string{"panics on a short datagram", "takes identifier 0", "wrong transport checksum", "knows only what it built", "another error than ErrProbe"} {
+	for _, name := range []string{
+		"panics on a short datagram", "knows only what it built",
+		"takes identifier 0", "another error than ErrProbe", "nothing beside the error", "forgets what was in the buffer",
+		"wrong transport checksum", "never DF", "no identifier in the header", "a long quote", "no direct answers",
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cmd := exec.CommandContext(t.Context(), self, "-test.run=^FuzzDefective$", "-test.timeout=60s")
