@@ -11,6 +11,8 @@
 //	+-------+-------------------------------+-------
 //	| fix-up|              tag              | zeros
 //	+-------+-------------------------------+-------
+//
+// In that of [Carry] the identifier and the data of others follow.
 package icmp
 
 import (
@@ -99,13 +101,21 @@ func matchReply(d *wire.Datagram, a *probe.Answer) bool {
 	if err != nil || h.Type != reply || h.Code != 0 || !wire.InRange(h.ID()) || h.Seq() == 0 {
 		return false
 	}
+	if carried(h, payload) {
+		return false
+	}
+	direct(d, h, payload, a)
+	return true
+}
+
+// direct fills what every echo reply says.
+func direct(d *wire.Datagram, h packet.ICMP, payload []byte, a *probe.Answer) {
 	wire.Direct(d, a, probe.EchoReply)
 	a.ICMPType = h.Type
 	a.ID = h.Seq()
 	if len(payload) >= identityLen && wire.Intact(d) {
 		a.Tag, a.TagBits = binary.BigEndian.Uint64(payload[2:]), 64
 	}
-	return true
 }
 
 func matchError(d *wire.Datagram, a *probe.Answer) bool {

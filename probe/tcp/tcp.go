@@ -3,6 +3,10 @@
 // The high 16 bits of a probe's sequence number are its identifier, the low
 // ones 16 bits of its tag. Every ICMP error quotes them, and a SYN-ACK or RST
 // acknowledges the sequence number plus one.
+//
+// It carries no payload of others, as udp.Carry and icmp.Carry do: what answers
+// a SYN brings no data back, and a RST acknowledges the SYN's data besides, so
+// that only who knows the length of those could tell the probe.
 package tcp
 
 import (

@@ -11,9 +11,12 @@
 //	+-------+-------+-------------------------------+-------
 //	| fix-up|  ID   |              tag              | zeros
 //	+-------+-------+-------------------------------+-------
+//
+// A payload that [Carry] makes a measurement type of ends with the same words.
 package udp
 
 import (
+	"bytes"
 	"encoding/binary"
 
 	"bitbucket.org/uwpatio/voltadomar/probe"
@@ -23,7 +26,7 @@ import (
 
 const (
 	fixupLen    = 2
-	identityLen = 12 // fix-up, identifier and tag
+	identityLen = probe.IdentityLen
 )
 
 // Prober is the UDP prober. The zero value is ready to use, and safe for
@@ -85,6 +88,8 @@ func (Prober) Match(datagram []byte, a *probe.Answer) bool {
 	return matchError(&d, a)
 }
 
+// matchReply accepts what sends the probe's payload back between the same
+// addresses and ports: its checksum is the probe's.
 func matchReply(d *wire.Datagram, a *probe.Answer) bool {
 	h, payload, err := packet.ParseUDP(d.Payload)
 	if err != nil {
@@ -94,9 +99,27 @@ func matchReply(d *wire.Datagram, a *probe.Answer) bool {
 	if !ok || !wire.InRange(h.DstPort) && h.DstPort != id {
 		return false
 	}
+	want := id
+	if !d.V6 {
+		want = probe.Tag16(tag)
+	}
+	if checksum(d, h, len(payload)) != want {
+		return false
+	}
 	wire.Direct(d, a, probe.UDPReply)
 	a.ID, a.Tag, a.TagBits = id, tag, 64
 	return true
+}
+
+// checksum returns the UDP checksum of a captured datagram: what it has to be
+// where all of it is there, since offloading may have left it undone.
+func checksum(d *wire.Datagram, h packet.UDP, payload int) uint16 {
+	if !d.Whole {
+		return h.Checksum
+	}
+	n := packet.UDPHeaderLen + payload
+	sum := packet.PseudoHeader(d.Src, d.Dst, probe.UDP, n).Add(d.Payload[:6])
+	return sum.Add(d.Payload[packet.UDPHeaderLen:n]).UDPChecksum()
 }
 
 func matchError(d *wire.Datagram, a *probe.Answer) bool {
@@ -117,7 +140,7 @@ func matchError(d *wire.Datagram, a *probe.Answer) bool {
 // read takes the identity from a quoted probe.
 func read(q *wire.Quote, h packet.UDP, payload []byte, a *probe.Answer) bool {
 	classic := !wire.InRange(h.SrcPort)
-	id, tag, ok := identity(payload)
+	id, tag, ok := quotedIdentity(q, h, payload)
 	if q.V6 {
 		if classic && uint16(q.Label) != h.SrcPort {
 			return false
@@ -142,6 +165,50 @@ func read(q *wire.Quote, h packet.UDP, payload []byte, a *probe.Answer) bool {
 	return a.ID != 0
 }
 
+// quotedIdentity finds the identity in a quoted payload. Ours is at its start,
+// with zeros behind it; that of a [Carry] is behind anything at all, with
+// zeros behind it. The headers decide.
+func quotedIdentity(q *wire.Quote, h packet.UDP, payload []byte) (id uint16, tag uint64, ok bool) {
+	id, tag, ok = identity(payload)
+	ours := ok && wire.Zero(payload[identityLen:])
+	agreed := 0
+	if ok {
+		agreed = agreement(q, h.Checksum, id, tag)
+	}
+	if agreed == 2 && ours {
+		return id, tag, true
+	}
+	end, best := wire.Locate(payload, func(id uint16, tag uint64) int { return agreement(q, h.Checksum, id, tag) })
+	whole := int(h.Length) == packet.UDPHeaderLen+len(payload) && !q.Padded()
+	switch {
+	case agreed == 2 && best < 2, agreed > 0 && agreed >= best && ours:
+		return id, tag, true
+	case best > 0:
+		return probe.TrailingIdentity(payload[:end])
+	case whole && ours:
+		return id, tag, true
+	case whole:
+		return probe.TrailingIdentity(bytes.TrimRight(payload, "\x00"))
+	}
+	return 0, 0, false
+}
+
+// agreement counts what of an identity in a payload the headers agree with.
+// Over IPv6 it is all or nothing.
+func agreement(q *wire.Quote, checksum, id uint16, tag uint64) int {
+	switch {
+	case q.V6 && checksum == id:
+		return 2
+	case q.V6:
+		return 0
+	case checksum == probe.Tag16(tag) && wire.Mangled(q.ID, id):
+		return 2
+	case checksum == probe.Tag16(tag), q.ID == id:
+		return 1
+	}
+	return 0
+}
+
 // usePayload decides which identity of a quoted probe over IPv4 to believe:
 // that in the payload unless both fields of the headers contradict it, or the
 // quote may have been padded from the middle of the tag on.
@@ -155,9 +222,5 @@ func usePayload(q *wire.Quote, checksum, id uint16, tag uint64) bool {
 // identity reads identifier and tag from the payload of a probe. No tag at all
 // is padding, of which the identifier may be a part.
 func identity(payload []byte) (id uint16, tag uint64, ok bool) {
-	if len(payload) < identityLen {
-		return 0, 0, false
-	}
-	id, tag = binary.BigEndian.Uint16(payload[2:]), binary.BigEndian.Uint64(payload[4:])
-	return id, tag, id != 0 && tag != 0
+	return probe.TrailingIdentity(payload[:min(len(payload), identityLen)])
 }
