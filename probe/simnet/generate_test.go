@@ -119,6 +119,15 @@ func TestGenerateShape(t *testing.T) {
 		}
 	}
 	require.Len(t, links, 260)
+	at := map[string]bool{}
+	for _, site := range s.Sites {
+		require.Len(t, links[site.Name], 1)
+		for router := range links[site.Name] {
+			require.True(t, strings.HasPrefix(router, "edge"))
+			at[router] = true
+		}
+	}
+	require.Len(t, at, 10, "sites are apart")
 	for _, r := range s.Routers {
 		if strings.HasPrefix(r.Name, "edge") {
 			continue
@@ -155,7 +164,7 @@ func TestGenerateShape(t *testing.T) {
 	require.Less(t, limited, 40)
 }
 
-// TestGenerateMemory makes the largest network that everything else has to
+// TestGenerateMemory makes the largest networks that everything else has to
 // cope with.
 func TestGenerateMemory(t *testing.T) {
 	live := func() uint64 {
@@ -169,6 +178,10 @@ func TestGenerateMemory(t *testing.T) {
 	require.NoError(t, err)
 	require.Less(t, live()-before, uint64(64<<20))
 	require.NoError(t, s.Check())
+
+	s, err = simnet.Generate(simnet.Size{Sites: 1000, Routers: 10_000})
+	require.NoError(t, err)
+	require.NoError(t, s.Check()) // some of which are almost at the same place
 }
 
 // TestGenerateMeasured traces over a generated network: targets are reached,

@@ -156,9 +156,6 @@ func (f *formatter) scalar(v reflect.Value) (*yaml.Node, error) {
 			return nil, f.fail("%v", err)
 		}
 		n.Value = string(b)
-		if n.Value == "" {
-			n.Style = yaml.DoubleQuotedStyle
-		}
 		return n, nil
 	}
 	switch {
@@ -189,32 +186,19 @@ func duration(d time.Duration) string {
 	return s
 }
 
-// style chooses how a text is written: lines as they are where nothing in them
-// could be taken for something else.
+// style chooses how a text is written: lines as they are, where the package can
+// do so, and escapes for what does not show.
 func style(s string) yaml.Style {
-	plain, lines := s == strings.TrimSpace(s), strings.Contains(s, "\n")
 	for _, r := range s {
 		if r != '\n' && !unicode.IsPrint(r) {
 			return yaml.DoubleQuotedStyle
 		}
 	}
 	switch {
-	case !lines && plain:
+	case !strings.Contains(s, "\n"):
 		return 0
-	case lines && literal(s):
-		return yaml.LiteralStyle
+	case s == "\n", strings.HasSuffix(s, "\n\n"): // a blank line after it would join in
+		return yaml.DoubleQuotedStyle
 	}
-	return yaml.DoubleQuotedStyle
-}
-
-func literal(s string) bool {
-	if s[0] == ' ' || s[0] == '\n' || strings.HasSuffix(s, "\n\n") {
-		return false
-	}
-	for line := range strings.Lines(s) {
-		if strings.HasSuffix(strings.TrimSuffix(line, "\n"), " ") {
-			return false
-		}
-	}
-	return true
+	return yaml.LiteralStyle
 }

@@ -26,6 +26,7 @@ func TestFormat(t *testing.T) {
 			Firewall: []simnet.Rule{{Action: simnet.ActionReject, Code: &code}},
 			Stack:    simnet.Stack{Delay: time.Hour, TTL: 9},
 		}}},
+		Hosts: []simnet.Host{},
 		Links: []simnet.Link{
 			{Draw: "a -- r1"},
 			{Draw: "r1 -- r2\nr2 -- r3\n", Properties: simnet.Properties{Delay: 90 * time.Second, Loss: 0.1}, Back: &simnet.Properties{}},
@@ -82,6 +83,19 @@ func TestRoundTrip(t *testing.T) {
 		fill(t, reflect.ValueOf(s).Elem())
 		requireRoundTrip(t, s)
 	})
+}
+
+// TestRoundTripText has texts of which YAML might make something else.
+func TestRoundTripText(t *testing.T) {
+	parts := []string{"", "a", " ", "\n", "\t", "\r", "#", ": ", "- ", "\u0085", "\u2028", "\ufeff", "\x00", "é", "🦉", "~", "'", "\"", "|", "%", "---", "..."}
+	for _, a := range parts {
+		for _, b := range parts {
+			for _, c := range parts {
+				text := a + b + c
+				requireRoundTrip(t, &simnet.Scenario{About: text, Links: []simnet.Link{{Draw: text, Properties: simnet.Properties{Cost: 1}}}})
+			}
+		}
+	}
 }
 
 func requireRoundTrip(t require.TestingT, s *simnet.Scenario) {

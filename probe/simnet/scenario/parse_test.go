@@ -107,6 +107,7 @@ func TestParseErrors(t *testing.T) {
 		{"hosts: [{prefixes: [192.0.2.1]}]", `x.yaml:1: hosts[0].prefixes[0]: "192.0.2.1", want a prefix such as 192.0.2.0/24 or 2001:db8::/32`},
 		{"hosts: [{ttl: 256}]", `x.yaml:1: hosts[0].ttl: "256", want a whole number from 0 to 255`},
 		{"hosts: [{ttl: 0x10}]", `x.yaml:1: hosts[0].ttl: "0x10", want a whole number from 0 to 255`},
+		{"hosts: [{quote: 0x10}]", `x.yaml:1: hosts[0].quote: "0x10", want a whole number`},
 		{"hosts: [{quote: 1.5}]", `x.yaml:1: hosts[0].quote: "1.5", want a whole number`},
 		{"hosts: [{no-echo: yes}]", `x.yaml:1: hosts[0].no-echo: "yes", want true or false`},
 		{"hosts: [{errors: {rate: .nan}}]", `x.yaml:1: hosts[0].errors.rate: ".nan", want a number`},
@@ -174,6 +175,8 @@ func TestCheckErrors(t *testing.T) {
 		{"links:\n  - a -- b\n  - b - c\n", "x.yaml:3: links[1].draw: "},
 		{"links:\n- a -- b\n- draw: b -- c\n  back:\n    # far too long\n    delay: 24h\n", "x.yaml:6: links[1].back.delay: "},
 		{"hosts:\n- addresses: [192.0.2.1]\n", "x.yaml:2: hosts[0].name: "},
+		{"links:\n- draw: a -- b -- c\n  prefixes:\n  # on the next line\n  - 192.0.2.0/30\n", "x.yaml:3: links[0].prefixes: "},
+		{"routers:\n- name: r\n  filters: &f\n  - action: drop\n  - code: 1\nsites:\n- name: s\n  firewall: *f\n", "x.yaml:5: sites[0].firewall[1].code: "},
 	} {
 		_, err := scenario.Parse("x.yaml", []byte(tt.text))
 		require.ErrorContains(t, err, tt.want)
@@ -204,6 +207,10 @@ func TestLoad(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte("name: [\n"), 0o600))
 	_, err = scenario.Load(file)
 	require.ErrorContains(t, err, "mine.yaml:1: not YAML: ")
+
+	require.NoError(t, os.Truncate(file, 16<<20+1))
+	_, err = scenario.Load(file)
+	require.ErrorContains(t, err, "mine.yaml: more than 16777216 bytes")
 
 	_, err = scenario.Named("nowhere")
 	require.ErrorIs(t, err, fs.ErrNotExist)

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -59,10 +60,13 @@ type picture struct {
 func look(t require.TestingT, svg string) picture {
 	var p picture
 	var doc struct {
-		Width  float64  `xml:"width,attr"`
-		Height float64  `xml:"height,attr"`
-		Texts  []string `xml:"text"`
-		Group  struct {
+		Width  float64 `xml:"width,attr"`
+		Height float64 `xml:"height,attr"`
+		Texts  []struct {
+			X    float64 `xml:"x,attr"`
+			Text string  `xml:",chardata"`
+		} `xml:"text"`
+		Group struct {
 			Transform string `xml:"transform,attr"`
 			Rects     []struct {
 				Class  string  `xml:"class,attr"`
@@ -76,7 +80,11 @@ func look(t require.TestingT, svg string) picture {
 	}
 	require.NoError(t, xml.Unmarshal([]byte(svg), &doc))
 	p.width, p.height = doc.Width, doc.Height
-	p.texts = append(doc.Texts, doc.Group.Texts...)
+	p.texts = doc.Group.Texts
+	for _, line := range doc.Texts {
+		p.texts = append(p.texts, line.Text)
+		require.LessOrEqual(t, line.X+6.6*float64(utf8.RuneCountInString(line.Text)), p.width, "%q sticks out", line.Text)
+	}
 	var dx, dy float64
 	_, err := fmt.Sscanf(doc.Group.Transform, "translate(%g %g)", &dx, &dy)
 	require.NoError(t, err)
@@ -136,6 +144,7 @@ links:
   - {draw: r1 -- r2, delay: 1500us, jitter: 1ms, duplicate: 0.25, reorder: 0.125, cost: 7}
   - {draw: t -- r2, delay: 1ms, back: {delay: 2ms, loss: 1}}
   - {draw: r3 -- r2, delay: 3ms, back: {delay: 4ms}}
+  - {draw: r3 --6ms-- r4, back: {loss: 0.01}}
 tunnels: [{draw: r1 -- r2 -- r3, labels: [77], hidden: true}]
 changes:
   - {at: 90s, every: 1h, down: r1 -- r2}
@@ -151,7 +160,7 @@ changes:
 		"hashes addresses, ttl", "2.5 errors/s", "NAT 198.51.100.1", "hashes flow", "bleaches ECN", "sets DSCP 7", "swap-id", "filters",
 		"3ms", "loss 50%", "MTU 1400", "MPLS 77", "hidden", "1.5ms", "jitter 1ms", "twice 25%", "late 12.5%", "cost 7",
 		"↑ 1ms", "↓ 2ms, loss 100%", // t is drawn below r2, and r3 to the right of it
-		"→ 4ms", "← 3ms",
+		"→ 4ms", "← 3ms", "→ 6ms", "← 6ms, loss 1%",
 		"at 1m30s and every 1h: down r1 -- r2", "at 5s: r1 routes 192.0.2.0/24 via r2", "at 6s: r1 drops what goes to 192.0.2.0/24",
 		"at 7s: r1 forgets its route to 192.0.2.0/24", "at 8s: silence r1",
 	} {
@@ -161,7 +170,19 @@ changes:
 	for _, n := range p.nodes {
 		kinds[n.Class]++
 	}
-	require.Equal(t, map[string]int{"site": 1, "host": 1, "router": 3}, kinds)
+	require.Equal(t, map[string]int{"site": 1, "host": 1, "router": 4}, kinds)
+}
+
+// TestSVGWide has texts that are wider than the network.
+func TestSVGWide(t *testing.T) {
+	long := strings.Repeat("x", 64)
+	for _, s := range []*simnet.Scenario{
+		{Name: long, Links: []simnet.Link{{Draw: "a -- b"}}},
+		{About: long + long, Links: []simnet.Link{{Draw: "a -- b"}}},
+		{Links: []simnet.Link{{Draw: "a -- " + long}}, Changes: []simnet.Change{{Down: "a -- " + long}}},
+	} {
+		requireLegible(t, draw(t, s))
+	}
 }
 
 // TestSVGLegible draws arbitrary networks.
@@ -173,7 +194,7 @@ func TestSVGLegible(t *testing.T) {
 		for i := range n {
 			names[i] = strings.Repeat(string(rune('a'+i)), rapid.IntRange(1, 30).Draw(t, "name"))
 		}
-		linked := map[int]bool{}
+		linked, labels := map[int]bool{}, 0
 		for range rapid.IntRange(1, 30).Draw(t, "links") {
 			a := rapid.IntRange(0, n-1).Draw(t, "a")
 			b := (a + rapid.IntRange(1, n-1).Draw(t, "b")) % n
@@ -182,6 +203,9 @@ func TestSVGLegible(t *testing.T) {
 			l.Delay = time.Duration(rapid.Int64Range(0, int64(time.Hour)).Draw(t, "delay"))
 			if rapid.Bool().Draw(t, "back") {
 				l.Back = &simnet.Properties{Loss: 0.5, Cost: 12345}
+			}
+			if l.Delay > 1 || l.Back != nil {
+				labels++
 			}
 			s.Links = append(s.Links, l)
 		}
@@ -196,7 +220,42 @@ func TestSVGLegible(t *testing.T) {
 		require.NoError(t, s.Check())
 		p := requireLegible(t, draw(t, s))
 		require.GreaterOrEqual(t, len(p.nodes), len(linked))
+		require.Len(t, p.labels, labels)
+		for _, l := range p.labels {
+			require.Positive(t, l.Width)
+		}
 	})
+}
+
+// TestSVGCrossings: nodes are put in an order in which no links cross.
+func TestSVGCrossings(t *testing.T) {
+	s := &simnet.Scenario{Links: []simnet.Link{{Draw: `a -- x1 -- y1
+		a -- x2
+		a -- x3 -- y1
+		x1 -- y2
+		x2 -- y3`}}}
+	var doc struct {
+		Paths []struct {
+			D string `xml:"d,attr"`
+		} `xml:"g>path"`
+	}
+	require.NoError(t, xml.Unmarshal([]byte(draw(t, s)), &doc))
+	require.Len(t, doc.Paths, 7)
+	var ends [][4]float64
+	for _, p := range doc.Paths {
+		n := strings.FieldsFunc(p.D, func(r rune) bool { return strings.ContainsRune("MLC ", r) })
+		var e [4]float64
+		_, err := fmt.Sscan(strings.Join(append(n[:2:2], n[len(n)-2:]...), " "), &e[0], &e[1], &e[2], &e[3])
+		require.NoError(t, err)
+		ends = append(ends, e)
+	}
+	for i, e := range ends {
+		for _, o := range ends[:i] {
+			if e[0] == o[0] && e[2] == o[2] {
+				require.GreaterOrEqual(t, (e[1]-o[1])*(e[3]-o[3]), 0.0, "%v crosses %v", e, o)
+			}
+		}
+	}
 }
 
 func TestSVGErrors(t *testing.T) {

@@ -32,7 +32,6 @@ func read(file string, b []byte) (*text, error) {
 	if err := plausible(file, b); err != nil {
 		return nil, err
 	}
-	b = bytes.TrimPrefix(b, []byte("\ufeff"))
 	doc, more, err := document(b)
 	switch {
 	case err != nil:
