@@ -167,20 +167,19 @@ func (f *flight) ports() (src, dst uint16, ok bool) {
 // cannot be told apart from one.
 func (f *flight) isICMPError() bool {
 	p := f.payload()
-	switch f.protocol {
-	case probe.ICMP:
-		if len(p) == 0 {
-			return true
-		}
-		switch p[0] {
-		case packet.ICMPv4EchoReply, packet.ICMPv4Echo, 13, 14:
-			return false
-		}
+	switch {
+	case f.protocol != icmpOf(f.v6):
+		return false
+	case len(p) == 0:
 		return true
-	case probe.ICMPv6:
-		return len(p) == 0 || p[0] < 128
+	case f.v6:
+		return p[0] < 128
 	}
-	return false
+	switch p[0] {
+	case packet.ICMPv4EchoReply, packet.ICMPv4Echo, 13, 14:
+		return false
+	}
+	return true
 }
 
 // mix is a round of SplitMix64 (Steele et al., OOPSLA 2014).
