@@ -14,7 +14,7 @@ import (
 // Packet is one captured datagram.
 type Packet struct {
 	Data     []byte    // from the IP header on
-	Time     time.Time // of the kernel
+	Time     time.Time // when the kernel had it; zero if it did not say
 	Outgoing bool      // the host sent or forwarded it; else it arrived
 	Index    int       // of the interface
 }
@@ -33,6 +33,7 @@ type Capture struct {
 // Capture starts to record. It ends with the test at the latest.
 func (h *Host) Capture() *Capture {
 	h.lab.t.Helper()
+	h.awaitStamps()
 	fd := -1
 	err := h.Do(func() (err error) {
 		fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
@@ -43,7 +44,9 @@ func (h *Host) Capture() *Capture {
 	h.lab.t.Cleanup(func() { c.Stop() })
 	err = errors.Join(
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20),
-		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1),
+		// Unlike SO_TIMESTAMPNS this never gives the time of the reading.
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING,
+			unix.SOF_TIMESTAMPING_RX_SOFTWARE|unix.SOF_TIMESTAMPING_SOFTWARE),
 		unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: bigEndian(unix.ETH_P_ALL)}))
 	h.lab.check(err, "capture in %s", h.Name)
 	c.done.Go(c.run)
@@ -87,14 +90,13 @@ func (c *Capture) add(data, oob []byte, from unix.Sockaddr) {
 	}
 	p := Packet{
 		Data:     append([]byte(nil), data...),
-		Time:     time.Now(),
 		Outgoing: ll.Pkttype == unix.PACKET_OUTGOING,
 		Index:    ll.Ifindex,
 	}
 	if msgs, err := unix.ParseSocketControlMessage(oob); err == nil {
 		for _, m := range msgs {
 			var ts unix.Timespec
-			if m.Header.Type == unix.SCM_TIMESTAMPNS && len(m.Data) >= int(unsafe.Sizeof(ts)) {
+			if m.Header.Type == unix.SCM_TIMESTAMPING && len(m.Data) >= int(unsafe.Sizeof(ts)) {
 				ts = *(*unix.Timespec)(unsafe.Pointer(&m.Data[0]))
 				p.Time = time.Unix(ts.Unix())
 			}

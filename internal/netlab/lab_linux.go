@@ -22,7 +22,7 @@ import (
 // otherwise.
 type Lab struct {
 	t       testing.TB
-	stamped bool // the kernel stamps what arrives
+	stamped bool // the kernel stamps packets
 }
 
 // New returns an empty lab that ends with t. It skips t, with the reason, if
@@ -105,18 +105,18 @@ func (l *Lab) host(name string, forward bool) *Host {
 		h.Sysctl("net.ipv6.conf.all.forwarding", "1")
 	}
 	h.up("lo")
-	if !l.stamped {
-		h.awaitStamps()
-		l.stamped = true
-	}
 	return h
 }
 
-// awaitStamps makes the kernel stamp incoming packets, and keeps it at that
-// until the test ends. It begins a while after it is told to, and what is
-// captured before has the time of its reading.
+// awaitStamps makes the kernel stamp packets, and keeps it at that until the
+// test ends. It begins a while after it is told to, and what is captured before
+// has no time of its own.
 func (h *Host) awaitStamps() {
 	h.lab.t.Helper()
+	if h.lab.stamped {
+		return
+	}
+	h.lab.stamped = true
 	err := h.Do(func() error {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
@@ -237,6 +237,14 @@ func (h *Host) up(dev string) {
 	link, err := h.nl.LinkByName(dev)
 	h.lab.check(err, "interface %s of %s", dev, h.Name)
 	h.lab.check(h.nl.LinkSetUp(link), "set %s of %s up", dev, h.Name)
+}
+
+// Down takes an interface of the host out of service.
+func (h *Host) Down(dev string) {
+	h.lab.t.Helper()
+	link, err := h.nl.LinkByName(dev)
+	h.lab.check(err, "interface %s of %s", dev, h.Name)
+	h.lab.check(h.nl.LinkSetDown(link), "set %s of %s down", dev, h.Name)
 }
 
 // running waits until dev carries packets: the kernel starts its queue a
