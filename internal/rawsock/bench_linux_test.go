@@ -1,6 +1,8 @@
 package rawsock_test
 
 import (
+	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"testing"
@@ -78,9 +80,13 @@ func BenchmarkSend(b *testing.B) {
 			_, peer, p, src, dst := pair(b)
 			peer.Silence()
 			if !mode.stamps {
-				rawsock.WithoutStamps(p)
+				rawsock.WithoutDepartures(p)
+				rawsock.WithoutDrivers(p)
 			}
-			ds := repeat(udpProbe(src, dst, 1, 61440, 32), mode.batch)
+			ds := make([]probe.Outgoing, mode.batch)
+			for i := range ds {
+				ds[i].Data = udpProbe(src, dst, 1, 61440+uint16(i), 32)
+			}
 			b.ReportAllocs()
 			n := 0
 			for b.Loop() {
@@ -123,4 +129,40 @@ func BenchmarkReceive(b *testing.B) {
 		total += len(waiting)
 	}
 	b.ReportMetric(float64(total)/b.Elapsed().Seconds(), "packets/s")
+}
+
+// BenchmarkForeignTraffic shows what a port costs the other programs on its
+// host, for each packet that they send and for each that comes in.
+func BenchmarkForeignTraffic(b *testing.B) {
+	src, dst := netip.MustParseAddr("198.18.0.1"), netip.MustParseAddr("198.18.0.2")
+	for _, port := range []string{"none", "idle", "probing"} {
+		for _, out := range []bool{true, false} {
+			b.Run(fmt.Sprintf("port=%s/out=%t", port, out), func(b *testing.B) {
+				lab := netlab.New(b)
+				x, y := lab.Host("x"), lab.Host("y")
+				lab.Link(x, y, netlab.IfAddrs{A: netip.PrefixFrom(src, 24), B: netip.PrefixFrom(dst, 24)})
+				host, from, to := x, src, dst
+				if !out {
+					host, from, to = y, dst, src
+				}
+				if port != "none" {
+					p := open(b, host)
+					if port == "probing" {
+						send(b, p, udpProbe(from, to, 64, 61440, 4))
+					}
+				}
+				var c net.Conn
+				require.NoError(b, x.Do(func() (err error) {
+					c, err = net.Dial("udp", "198.18.0.2:9")
+					return err
+				}))
+				defer c.Close()
+				y.Silence()
+				payload := make([]byte, 1000)
+				for b.Loop() {
+					_, _ = c.Write(payload)
+				}
+			})
+		}
+	}
 }

@@ -2,12 +2,41 @@ package rawsock
 
 import "golang.org/x/sys/unix"
 
-// WithoutStamps makes a port not ask for the kernel's transmit times.
-func WithoutStamps(p *Port) {
+// WithoutDrivers makes a port not ask for the stamps of drivers.
+func WithoutDrivers(p *Port) {
 	for _, s := range p.senders {
 		if s != nil {
-			s.stamped = false
-			_ = unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING, 0)
+			s.dates.driver.stop()
+			s.dates.driver.unable = true
 		}
 	}
+}
+
+// WithoutDepartures makes a port not watch departures, as on a kernel that
+// cannot.
+func WithoutDepartures(p *Port) {
+	p.departures.close()
+	p.departures = nil
+	for _, s := range p.senders {
+		if s != nil {
+			s.dates.departures = nil
+			s.dates.poll[1].Fd = -1
+		}
+	}
+}
+
+// Departures returns how many packets passed the filter of departures since
+// the last call.
+func Departures(p *Port) (int, error) {
+	s, err := unix.GetsockoptTpacketStats(p.departures.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)
+	if err != nil {
+		return 0, err
+	}
+	return int(s.Packets), nil
+}
+
+// LinkKind reads the kernel's answer to what an interface is.
+func LinkKind(reply []byte, index int32) (string, error) {
+	kind, err := linkKind(reply, index)
+	return string(kind), err
 }

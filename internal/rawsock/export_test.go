@@ -12,3 +12,9 @@ func Filter(ipv6 bool) ([]bpf.Instruction, error) {
 	_, body, err := filter()
 	return body, err
 }
+
+// FilterOut returns the program for departures, likewise.
+func FilterOut() ([]bpf.Instruction, error) {
+	_, body, err := filterOut()
+	return body, err
+}

@@ -86,7 +86,14 @@ func (p *program) instructions() ([]bpf.Instruction, error) {
 const (
 	accept, reject = "accept", "reject"
 
+	// Types of packets: to this host, and from it or forwarded by it.
+	packetHost, packetOutgoing = 0, 4
+
 	wholePacket = 0x40000
+	// sightingLen is how much of a datagram tells it from others, in bytes:
+	// the largest header of IPv4 and what follows the addresses of IPv6.
+	sightingLen = 128
+
 	// The flows' ports and identifiers differ in their low bits alone.
 	flowMask = 0xFFFF &^ (probe.MaxFlows - 1)
 
@@ -136,20 +143,21 @@ func (p *program) quoted(icmp uint8, echoRequest uint32) {
 	p.jumpIfX(accept)
 }
 
-func (p *program) end() ([]bpf.RawInstruction, []bpf.Instruction, error) {
+// end completes a filter for packets of one type, of which it keeps as many
+// bytes as told.
+func (p *program) end(packetType, keep uint32) ([]bpf.RawInstruction, []bpf.Instruction, error) {
 	p.label(reject)
 	p.add(bpf.RetConstant{Val: 0})
 	p.label(accept)
-	p.add(bpf.RetConstant{Val: wholePacket})
+	p.add(bpf.RetConstant{Val: keep})
 	ins, err := p.instructions()
 	if err != nil {
 		return nil, nil, err
 	}
-	// Only the kernel knows this one, so it is no part of what runs elsewhere.
-	const packetHost = 0
+	// Only the kernel knows the type, so it is no part of what runs elsewhere.
 	kernel := append([]bpf.Instruction{
 		bpf.LoadExtension{Num: bpf.ExtType},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: packetHost, SkipTrue: 1},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: packetType, SkipTrue: 1},
 		bpf.RetConstant{Val: 0},
 	}, ins...)
 	raw, err := bpf.Assemble(kernel)
@@ -203,7 +211,7 @@ func filter4() (kernel []bpf.RawInstruction, body []bpf.Instruction, err error) 
 		bpf.ALUOpX{Op: bpf.ALUOpAdd},
 		bpf.TAX{})
 	p.quoted(probe.ICMP, 8)
-	return p.end()
+	return p.end(packetHost, wholePacket)
 }
 
 // filter6 is filter4 for IPv6, with ICMPv6 types 1 to 4 and 129. Classic
@@ -242,7 +250,7 @@ func filter6() (kernel []bpf.RawInstruction, body []bpf.Instruction, err error) 
 		bpf.StoreScratch{Src: bpf.RegA, N: slotID})
 	p.extension(8, "inner")
 	p.quoted(probe.ICMPv6, 128)
-	return p.end()
+	return p.end(packetHost, wholePacket)
 }
 
 // extension moves X, which is off bytes before an IPv6 header, to off bytes
@@ -280,4 +288,55 @@ func (p *program) extension(off uint32, name string) {
 
 	p.label(name + " payload")
 	p.add(bpf.ALUOpX{Op: bpf.ALUOpAdd}, bpf.TAX{})
+}
+
+// filterOut passes IPv4 and IPv6 datagrams that leave, from the IP header on,
+// if they are not a later fragment and one of
+//   - UDP or TCP from a flow's port, classic probes,
+//   - an echo request with a flow's identifier.
+//
+// Before the transport header of IPv6 there may be one extension header.
+func filterOut() (kernel []bpf.RawInstruction, body []bpf.Instruction, err error) {
+	p := &program{labels: map[string]int{}}
+	p.add(bpf.LoadAbsolute{Off: 0, Size: 1},
+		bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0xF0})
+	p.jumpIf(bpf.JumpEqual, 0x60, "ipv6")
+	p.unless(bpf.JumpEqual, 0x40)
+	p.add(bpf.LoadAbsolute{Off: 6, Size: 2})
+	p.jumpIf(bpf.JumpBitsSet, 0x1FFF, reject)
+	p.add(bpf.LoadAbsolute{Off: 9, Size: 1},
+		bpf.StoreScratch{Src: bpf.RegA, N: slotProto},
+		bpf.LoadAbsolute{Off: 4, Size: 2},
+		bpf.StoreScratch{Src: bpf.RegA, N: slotID},
+		bpf.LoadMemShift{Off: 0})
+	p.jump("transport")
+
+	p.label("ipv6")
+	p.add(bpf.LoadAbsolute{Off: 2, Size: 2},
+		bpf.StoreScratch{Src: bpf.RegA, N: slotID},
+		bpf.LoadConstant{Dst: bpf.RegX, Val: 0})
+	p.extension(0, "outer")
+
+	p.label("transport")
+	p.add(bpf.LoadScratch{Dst: bpf.RegA, N: slotProto})
+	p.jumpIf(bpf.JumpEqual, uint32(probe.UDP), "udp")
+	p.jumpIf(bpf.JumpEqual, uint32(probe.TCP), "tcp")
+	p.jumpIf(bpf.JumpEqual, uint32(probe.ICMP), "icmp")
+	p.unless(bpf.JumpEqual, uint32(probe.ICMPv6))
+	p.add(bpf.LoadIndirect{Off: 0, Size: 1})
+	p.unless(bpf.JumpEqual, 128)
+	p.jump("echo")
+	p.label("icmp")
+	p.add(bpf.LoadIndirect{Off: 0, Size: 1})
+	p.unless(bpf.JumpEqual, 8)
+	p.label("echo")
+	p.flowPort(4, reject)
+	p.label("tcp")
+	p.flowPort(0, reject)
+	p.label("udp")
+	p.flowPort(0, "")
+	p.add(bpf.LoadIndirect{Off: 0, Size: 2},
+		bpf.LoadScratch{Dst: bpf.RegX, N: slotID})
+	p.jumpIfX(accept)
+	return p.end(packetOutgoing, sightingLen)
 }

@@ -17,12 +17,16 @@ var (
 	site6, target6, router6 = netip.MustParseAddr("2001:db8:ff::1"), netip.MustParseAddr("2001:db8:fe::10"), netip.MustParseAddr("2001:db8::2")
 )
 
-// machine runs the filter of one family.
+// machine runs a filter.
 type machine struct{ vm *bpf.VM }
 
 func newMachine(t testing.TB, ipv6 bool) machine {
 	ins, err := rawsock.Filter(ipv6)
 	require.NoError(t, err)
+	return load(t, ins)
+}
+
+func load(t testing.TB, ins []bpf.Instruction) machine {
 	vm, err := bpf.NewVM(ins)
 	require.NoError(t, err)
 	return machine{vm}
@@ -201,6 +205,51 @@ func TestFilterPortRange(t *testing.T) {
 			binary.BigEndian.PutUint16(d[len(d)-6:], uint16(port))
 			require.Equal(t, port >= 61440 && port < 61440+256, m.passes(t, d), port)
 		}
+	}
+}
+
+func TestFilterOut(t *testing.T) {
+	ins, err := rawsock.FilterOut()
+	require.NoError(t, err)
+	m := load(t, ins)
+	four := func(proto uint8, payload []byte) []byte { return ip(site4, target4, proto, 1, 0x1234, payload) }
+	six := func(proto uint8, payload []byte) []byte { return ip(site6, target6, proto, 1, 0x1234, payload) }
+	for _, test := range []struct {
+		name string
+		d    []byte
+		want bool
+	}{
+		{"UDP", four(protoUDP, udp(61440, 33434, 32)), true},
+		{"TCP", four(protoTCP, tcp(61695, 443, flagSYN)), true},
+		{"echo", four(protoICMP, echo(8, 61500, 1)), true},
+		{"classic UDP", ip(site4, target4, protoUDP, 1, 10001, udp(10001, 33434, 32)), true},
+		{"options", ipOptions(four(protoUDP, udp(61440, 33434, 0)), 10), true},
+		{"a first fragment", with(four(protoUDP, udp(61440, 33434, 32)), func(d []byte) { d[6] = 0x20 }), true},
+		{"UDP, IPv6", six(protoUDP, udp(61440, 33434, 32)), true},
+		{"TCP, IPv6", six(protoTCP, tcp(61695, 443, flagSYN)), true},
+		{"echo, IPv6", six(protoICMPv6, echo(128, 61500, 1)), true},
+		{"classic UDP, IPv6", ip(site6, target6, protoUDP, 1, 10001, udp(10001, 33434, 32)), true},
+		{"destination options", extended(six(protoUDP, udp(61440, 33434, 32)), 60, make([]byte, 8)), true},
+
+		{"nothing", nil, false},
+		{"no header", []byte{0x45}, false},
+		{"no payload", four(protoUDP, nil), false},
+		{"no payload, IPv6", six(protoUDP, nil), false},
+		{"another protocol's packet", with(four(protoUDP, udp(61440, 33434, 32)), func(d []byte) { d[0] = 0x85 }), false},
+		{"a later fragment", with(four(protoUDP, udp(61440, 33434, 32)), func(d []byte) { d[7] = 1 }), false},
+		{"UDP of another port", four(protoUDP, udp(61439, 61440, 32)), false},
+		{"TCP of another port", four(protoTCP, tcp(61696, 443, flagSYN)), false},
+		{"TCP whose port is its identification", ip(site4, target4, protoTCP, 1, 10001, tcp(10001, 443, flagSYN)), false},
+		{"a ping", four(protoICMP, echo(8, 1000, 1)), false},
+		{"an echo reply", four(protoICMP, echo(0, 61500, 1)), false},
+		{"an ICMP error", four(protoICMP, icmpError(11, four(protoUDP, udp(61440, 33434, 32)))), false},
+		{"GRE", four(47, udp(61440, 33434, 0)), false},
+		{"UDP of another port, IPv6", six(protoUDP, udp(61439, 61440, 32)), false},
+		{"a ping, IPv6", six(protoICMPv6, echo(128, 1000, 1)), false},
+		{"an echo reply, IPv6", six(protoICMPv6, echo(129, 61500, 1)), false},
+		{"ICMP in IPv6", six(protoICMP, echo(0, 61500, 1)), false},
+	} {
+		t.Run(test.name, func(t *testing.T) { require.Equal(t, test.want, m.passes(t, test.d)) })
 	}
 }
 

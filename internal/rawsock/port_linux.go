@@ -23,9 +23,16 @@ type Port struct {
 	ns      namespace
 	closed  atomic.Bool
 
-	sendMu  sync.Mutex // held by Send; Close waits for it
-	senders [2]*sender // by family, nil without IPv6
-	held    holder
+	sendMu     sync.Mutex  // held by Send; Close waits for it
+	senders    [2]*sender  // by family, nil without IPv6
+	departures *departures // nil if they cannot be watched
+	chunks     uint64      // sent so far
+	held       holder
+
+	done    chan struct{}  // closed by Close
+	resting sync.WaitGroup // what ends the watch over departures
+
+	stamping stamping
 
 	receiveMu sync.Mutex // held by Receive; Close waits for it
 	taps      []*tap
@@ -66,7 +73,7 @@ var (
 // second one of a family, is an error that names it. A host without IPv6 gives
 // a port without it.
 func Open(c Config) (_ *Port, err error) {
-	p := &Port{log: c.Logger, wake: -1, routers: [2]int{-1, -1}}
+	p := &Port{log: c.Logger, done: make(chan struct{}), stamping: stamping{-1}, wake: -1, routers: [2]int{-1, -1}}
 	p.local.check = [2]int{-1, -1}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
@@ -78,6 +85,18 @@ func Open(c Config) (_ *Port, err error) {
 	}()
 	p.ns = openNamespace(p.log)
 	p.held.port = p
+	// Before the first capture, so that all that is captured has a time.
+	if p.stamping, err = openStamping(); err != nil {
+		return nil, err
+	}
+	if err := p.stamping.await(); err != nil {
+		p.log.Warn("the kernel may not stamp the first packets", "error", err)
+	}
+	if p.departures, err = openDepartures(); errors.Is(err, probe.ErrPermission) {
+		return nil, err
+	} else if err != nil {
+		p.log.Warn("departures cannot be watched, transmit times are the drivers'", "error", err)
+	}
 	for f := range domains {
 		if err := p.openFamily(f); err != nil {
 			return nil, err
@@ -97,7 +116,7 @@ func Open(c Config) (_ *Port, err error) {
 }
 
 func (p *Port) openFamily(f int) error {
-	s, err := openSender(f)
+	s, err := openSender(f, p.departures)
 	if f == v6 && errors.Is(err, unix.EAFNOSUPPORT) {
 		p.log.Debug("this host has no IPv6")
 		return nil
@@ -177,6 +196,8 @@ func (p *Port) Close() error {
 	p.countDrops()
 	p.closed.Store(true)
 	p.dropMu.Unlock()
+	close(p.done)
+	defer p.resting.Wait()
 
 	if p.wake >= 0 {
 		one := [8]byte{1}
@@ -190,8 +211,16 @@ func (p *Port) Close() error {
 	p.sourceMu.Lock()
 	defer p.sourceMu.Unlock()
 
+	// The kernel takes its time to close a packet socket, for one as much as
+	// for several at once.
+	var packets sync.WaitGroup
+	defer packets.Wait()
 	for _, t := range p.taps {
-		closeFD(t.fd)
+		packets.Go(func() { closeFD(t.fd) })
+	}
+	packets.Go(func() { closeFD(p.stamping.fd) })
+	if p.departures != nil {
+		packets.Go(p.departures.close)
 	}
 	for f, s := range p.senders {
 		if s != nil {

@@ -168,7 +168,7 @@ func TestAnswersLandAtTheirSites(t *testing.T) {
 						require.False(t, d.Time.Before(sent[i-1].Time))
 					}
 					require.Equal(t, probes[i], left[i].Data)
-					require.WithinDuration(t, left[i].Time, d.Time, time.Millisecond)
+					require.Equal(t, left[i].Time, d.Time)
 				}
 				for _, d := range append(gotA, gotB...) {
 					require.Equal(t, probe.KernelStamp, d.Stamp)
@@ -331,7 +331,7 @@ func TestStampsAfterRefusals(t *testing.T) {
 			}
 			require.NoError(t, d.Err)
 			require.Equal(t, probe.KernelStamp, d.Stamp)
-			require.WithinDuration(t, at, d.Time, 500*time.Microsecond)
+			require.Equal(t, at, d.Time)
 		}
 	}
 }

@@ -13,6 +13,16 @@
 // already is that datagram's error. Ports of several agents of one user on
 // one host share the source ports.
 //
+// # Times
+//
+// Both times of a round trip are what a capture on the interface shows:
+// packet sockets of one kernel share one stamp of a packet that leaves, and
+// one of a packet that arrives. So a port watches, while it sends, its own
+// probes leave, and only for what it does not see there takes the stamps of
+// drivers: see [Port.Send]. That costs every packet that leaves the host, of
+// whatever program, about 0.3 microseconds of its processor; a port that did
+// not send for ten seconds costs nothing of the kind.
+//
 // # Capturing
 //
 // A filter in the kernel passes on only ICMP errors that quote a probe, and

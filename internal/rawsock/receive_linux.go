@@ -55,10 +55,8 @@ func openTap(f int) (_ *tap, err error) {
 		return nil, fmt.Errorf("attach %s capture filter: %w", names[f], err)
 	}
 	enlarge(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, captureBuffer)
-	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING,
-		unix.SOF_TIMESTAMPING_RX_SOFTWARE|unix.SOF_TIMESTAMPING_SOFTWARE)
-	if err != nil {
-		return nil, fmt.Errorf("receive stamps of packet socket: %w", err)
+	if err := receiveStamps(fd); err != nil {
+		return nil, err
 	}
 	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: networkOrder(protocol)}); err != nil {
 		return nil, fmt.Errorf("bind packet socket: %w", err)
@@ -73,6 +71,16 @@ func openTap(f int) (_ *tap, err error) {
 		h.Control = (*byte)(unsafe.Pointer(&t.ctls[i]))
 	}
 	return t, nil
+}
+
+// receiveStamps makes the kernel stamp what a packet socket gets.
+func receiveStamps(fd int) error {
+	err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING,
+		unix.SOF_TIMESTAMPING_RX_SOFTWARE|unix.SOF_TIMESTAMPING_SOFTWARE)
+	if err != nil {
+		return fmt.Errorf("receive stamps of packet socket: %w", err)
+	}
+	return nil
 }
 
 // attach sets the filter of a socket.
@@ -92,8 +100,8 @@ func networkOrder(v uint16) uint16 {
 }
 
 // Receive implements [probe.Port]. Of a datagram longer than 2 KiB it fills in
-// the beginning. Time is the kernel's, of when the datagram came in; only in
-// the moment after Open the kernel may not stamp yet.
+// the beginning. Time is the kernel's, of when the interface's driver handed
+// the datagram over, as any capture on that interface shows it.
 func (p *Port) Receive(ds []probe.Incoming) (int, error) {
 	p.receiveMu.Lock()
 	defer p.receiveMu.Unlock()
