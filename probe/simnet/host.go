@@ -26,6 +26,10 @@ func (n *Network) accept(nd *node, f *flight) {
 		n.give(f)
 		return
 	}
+	if !f.v6 && f.in != own && nd.owns(n.table.lookup(f.src)) {
+		n.drop(nd, f, DropMartian)
+		return
+	}
 	if f.piece || f.more {
 		if f = n.assemble(nd, f); f == nil {
 			return

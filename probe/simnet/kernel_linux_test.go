@@ -20,22 +20,10 @@ import (
 	"bitbucket.org/uwpatio/voltadomar/probe/udp"
 )
 
-// kernels is [netlab.TwoSites] on paper.
-func kernels() *simnet.Scenario {
-	s := &simnet.Scenario{
-		Sites: []simnet.Site{
-			{Host: simnet.Host{Name: "a", Addresses: []netip.Addr{a4, a6}}},
-			{Host: simnet.Host{Name: "b", Addresses: []netip.Addr{a4, a6}}},
-		},
-		Hosts: []simnet.Host{{
-			Name: "target", Addresses: []netip.Addr{h4, h6}, TCP: simnet.Ports{Open: []simnet.PortRange{{First: 80, Last: 80}}},
-			Services: map[uint16]func([]byte) []byte{7: func(b []byte) []byte { return b }},
-		}},
-		Links: []simnet.Link{{Draw: "a -- r1 -- r2 -- r3"}, {Draw: "r3 -- r4"}, {Draw: "r4 -- target"}, {Draw: "r3 -- b"}},
-	}
-	for _, name := range []string{"r1", "r2", "r3", "r4"} {
-		s.Routers = append(s.Routers, simnet.Router{Name: name, Stack: simnet.Stack{TTL: 64}})
-	}
+// onPaper is the network of kernels as a scenario, with a service.
+func onPaper() *simnet.Scenario {
+	s := netlab.OnPaper()
+	s.Hosts[0].Services = map[uint16]func([]byte) []byte{7: func(b []byte) []byte { return b }}
 	return s
 }
 
@@ -61,10 +49,10 @@ func TestLikeKernels(t *testing.T) {
 	real.Target.EchoUDP(netip.AddrPortFrom(h4, 7))
 	real.Target.EchoUDP(netip.AddrPortFrom(h6, 7))
 	t.Run("plain", func(t *testing.T) {
-		compare(t, real, kernels(), slices.Concat(probes(t), oddities(), elsewhere()))
+		compare(t, real, onPaper(), slices.Concat(probes(t), oddities(), elsewhere()))
 	})
 	t.Run("unreachable", func(t *testing.T) {
-		s := kernels()
+		s := onPaper()
 		for _, a := range []netip.Addr{addr("203.0.113.11"), addr("2001:db8:fe::11")} {
 			p := netip.PrefixFrom(a, a.BitLen())
 			real.R4.Unreachable(p)
@@ -84,25 +72,22 @@ func TestLikeKernels(t *testing.T) {
 	t.Run("MTU", func(t *testing.T) {
 		real.R3.SetMTU("r4", 1280)
 		real.R4.SetMTU("r3", 1280)
-		s := kernels()
-		s.Links[1].MTU = 1280
+		s := onPaper()
+		s.Links[3].MTU = 1280
 		compare(t, real, s, lengths(1280, 1281, 1288, 1400, 1500))
 	})
 	t.Run("small MTU", func(t *testing.T) {
 		real.R3.SetMTU("r4", 300) // ends IPv6
 		real.R4.SetMTU("r3", 300)
-		s := kernels()
-		s.Links[1].MTU = 300
-		for i := range s.Links {
-			s.Links[i].Prefixes = nil
-		}
+		s := onPaper()
+		s.Links[3].MTU = 300
 		steps := slices.DeleteFunc(lengths(300, 301, 308, 576, 600, 1500), func(s step) bool { return s.sends[0][0]>>4 == 6 })
 		compare(t, real, s, steps)
 	})
 	t.Run("prohibited", func(t *testing.T) {
 		real.R2.ProhibitFrom(netip.PrefixFrom(a4, 32))
 		real.R2.ProhibitFrom(netip.PrefixFrom(a6, 128))
-		s := kernels()
+		s := onPaper()
 		s.Routes = []simnet.Route{
 			{At: "r2", To: netip.MustParsePrefix("203.0.113.0/24"), Drop: simnet.Prohibited},
 			{At: "r2", To: netip.MustParsePrefix("2001:db8:fe::/48"), Drop: simnet.Prohibited},
@@ -118,7 +103,7 @@ func TestHandshakesLikeKernels(t *testing.T) {
 	real := netlab.NewTwoSites(t)
 	real.Target.ListenTCP(netip.AddrPortFrom(netip.IPv6Unspecified(), 80))
 	_, _ = real.A.Silence(), real.B.Silence()
-	s := kernels()
+	s := onPaper()
 	s.Sites[0].Silent, s.Sites[1].Silent = true, true
 	compare(t, real, s, handshakes())
 }
@@ -184,7 +169,7 @@ func inKernels(t *testing.T, real *netlab.TwoSites, steps []step, expect []arriv
 		now := arrived{}
 		for _, node := range ends {
 			var list []string
-			captures[node].Wait(time.Second+2*step.while, func(ps []netlab.Packet) bool {
+			captures[node].Wait(5*time.Second, func(ps []netlab.Packet) bool {
 				list = nil
 				for _, p := range ps {
 					if !p.Outgoing && !isNeighbours(p.Data) {

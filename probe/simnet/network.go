@@ -72,10 +72,11 @@ const (
 	DropNotOurs                     // arrived at a host that does not own the destination
 	DropNATFull                     // no free port for a translation
 	DropOverflow                    // more packets on their way than the network holds
+	DropMartian                     // over IPv4, arrived with an address of the node itself as its source
 	dropReasons   = iota
 )
 
-var dropNames = [dropReasons]string{"malformed", "loss", "link-down", "ttl", "too-big", "no-route", "filtered", "not-ours", "nat-full", "overflow"}
+var dropNames = [dropReasons]string{"malformed", "loss", "link-down", "ttl", "too-big", "no-route", "filtered", "not-ours", "nat-full", "overflow", "martian"}
 
 // String returns the reason in lower case, such as "link-down".
 func (r DropReason) String() string {
