@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -397,7 +398,7 @@ func (n *Network) LookupNetIP(_ context.Context, network, host string) ([]netip.
 			continue
 		}
 		for f, a := range nd.own {
-			if a.IsValid() && (network == "ip" || network == [...]string{"ip4", "ip6"}[f]) {
+			if a.IsValid() && (network == "ip" || network == [...]string{"ip4", "ip6"}[f]) && !slices.Contains(found, a) {
 				found = append(found, a)
 			}
 		}
