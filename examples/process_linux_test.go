@@ -50,7 +50,7 @@ var programs = sync.OnceValues(func() (string, error) {
 			}
 		}
 	}
-	out, err := exec.Command("go", append(args, "./simple-controller", "./simple-agent", "./simple-client")...).CombinedOutput()
+	out, err := exec.Command("go", append(args, "./simple-controller", "./simple-agent", "./simple-client", "./simple-network")...).CombinedOutput()
 	if err != nil {
 		err = errors.Join(err, errors.New(string(out)), os.RemoveAll(dir))
 	}
