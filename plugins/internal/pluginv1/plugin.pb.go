@@ -91,16 +91,19 @@ type Protocol int32
 const (
 	Protocol_PROTOCOL_UNSPECIFIED Protocol = 0
 	// UDP from PORT. Over IPv4, the IP identification is ID and the UDP checksum
-	// TAG16; over IPv6, the UDP checksum is ID. 16 bits of the payload, at an
-	// even offset, have to make that checksum valid.
+	// TAG16; over IPv6, the UDP checksum is ID. The payload ends with 12 bytes:
+	// 16 bits that make the checksum valid, ID, and the whole TAG, big-endian.
+	// Zeros may follow, or it begins with the 12 bytes and the rest is zeros.
+	// Over IPv4 a payload of less than 12 bytes needs no more than the first two.
 	Protocol_PROTOCOL_UDP Protocol = 1
-	// TCP from PORT, of the flags SYN, and perhaps ECE and CWR, alone, without
+	// TCP from PORT, of the flags SYN, and perhaps AE, CWR and ECE, alone, without
 	// payload. The sequence number is ID in the high 16 bits and TAG16 in the
 	// low ones.
 	Protocol_PROTOCOL_TCP Protocol = 2
 	// ICMP or ICMPv6 echo request, of which the identifier and the checksum are
 	// PORT and the sequence number is ID. The payload begins with 16 bits that
-	// make the checksum valid and the whole TAG, big-endian. Over IPv4, the IP
+	// make the checksum valid and the whole TAG, big-endian; what is not the
+	// built-in type has the ID behind that, in 16 bits. Over IPv4, the IP
 	// identification is TAG16. There is no mode 1.
 	Protocol_PROTOCOL_ICMP Protocol = 3
 )
@@ -452,11 +455,13 @@ func (*ToHost_Failure) isToHost_Message() {}
 // Description is what users are told of a measurement type. It is the same
 // whenever the plugin starts.
 type Description struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`       // a letter, then at most 31 lower-case letters, digits or '-'
-	Help          string                 `protobuf:"bytes,2,opt,name=help,proto3" json:"help,omitempty"`       // what it measures, in a line of at most 255 bytes
-	Options       []*Option              `protobuf:"bytes,3,rep,name=options,proto3" json:"options,omitempty"` // at most 64
-	Protocol      Protocol               `protobuf:"varint,4,opt,name=protocol,proto3,enum=voltadomar.plugin.v1.Protocol" json:"protocol,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // a letter, then at most 31 lower-case letters, digits or '-'
+	// Texts are printable and of at most 255 bytes each.
+	Help          string    `protobuf:"bytes,2,opt,name=help,proto3" json:"help,omitempty"`       // what it measures
+	Options       []*Option `protobuf:"bytes,3,rep,name=options,proto3" json:"options,omitempty"` // at most 64
+	Protocol      Protocol  `protobuf:"varint,4,opt,name=protocol,proto3,enum=voltadomar.plugin.v1.Protocol" json:"protocol,omitempty"`
+	Port          uint32    `protobuf:"varint,5,opt,name=port,proto3" json:"port,omitempty"` // where probes go whose port is 0
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -519,13 +524,20 @@ func (x *Description) GetProtocol() Protocol {
 	return Protocol_PROTOCOL_UNSPECIFIED
 }
 
+func (x *Description) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
 type Option struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // as that of the description
 	Kind          Option_Kind            `protobuf:"varint,2,opt,name=kind,proto3,enum=voltadomar.plugin.v1.Option_Kind" json:"kind,omitempty"`
 	Choices       []string               `protobuf:"bytes,3,rep,name=choices,proto3" json:"choices,omitempty"` // at most 64
 	Default       string                 `protobuf:"bytes,4,opt,name=default,proto3" json:"default,omitempty"`
-	Help          string                 `protobuf:"bytes,5,opt,name=help,proto3" json:"help,omitempty"` // a line of at most 255 bytes
+	Help          string                 `protobuf:"bytes,5,opt,name=help,proto3" json:"help,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -646,6 +658,7 @@ type Checked struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// wrong is missing if all is well.
 	Wrong         *OptionError `protobuf:"bytes,1,opt,name=wrong,proto3" json:"wrong,omitempty"`
+	Port          uint32       `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"` // as that of the description, with these values
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -685,6 +698,13 @@ func (x *Checked) GetWrong() *OptionError {
 		return x.Wrong
 	}
 	return nil
+}
+
+func (x *Checked) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
 }
 
 type OptionError struct {
@@ -808,11 +828,12 @@ type Group struct {
 	// the ID in two bytes, big-endian, and the IP protocol number. A plugin can
 	// just use the tags.
 	Key []byte `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
-	Src []byte `protobuf:"bytes,2,opt,name=src,proto3" json:"src,omitempty"` // 4 or 16 bytes
-	// dst is one destination of 4 or 16 bytes for all, or one for each, one
-	// after the other.
-	Dst          []byte `protobuf:"bytes,3,opt,name=dst,proto3" json:"dst,omitempty"`
-	DstPort      uint32 `protobuf:"varint,4,opt,name=dst_port,json=dstPort,proto3" json:"dst_port,omitempty"`                // of UDP and TCP
+	// Addresses are of 4 or 16 bytes. The host may be asked for a probe without
+	// a source or destination, or with two of different families: refuse it.
+	Src          []byte `protobuf:"bytes,2,opt,name=src,proto3" json:"src,omitempty"`
+	Dst          []byte `protobuf:"bytes,3,opt,name=dst,proto3" json:"dst,omitempty"`                                        // of all
+	Dsts         []byte `protobuf:"bytes,11,opt,name=dsts,proto3" json:"dsts,omitempty"`                                     // instead, of each probe, one after the other
+	DstPort      uint32 `protobuf:"varint,4,opt,name=dst_port,json=dstPort,proto3" json:"dst_port,omitempty"`                // of UDP and TCP; 0 is the port of the description
 	Mode         uint32 `protobuf:"varint,5,opt,name=mode,proto3" json:"mode,omitempty"`                                     // 0: PORT is constant along a flow, 1: PORT is the ID
 	Tos          uint32 `protobuf:"varint,6,opt,name=tos,proto3" json:"tos,omitempty"`                                       // the whole TOS or traffic class byte
 	DontFragment bool   `protobuf:"varint,7,opt,name=dont_fragment,json=dontFragment,proto3" json:"dont_fragment,omitempty"` // the DF bit of IPv4
@@ -875,6 +896,13 @@ func (x *Group) GetSrc() []byte {
 func (x *Group) GetDst() []byte {
 	if x != nil {
 		return x.Dst
+	}
+	return nil
+}
+
+func (x *Group) GetDsts() []byte {
+	if x != nil {
+		return x.Dsts
 	}
 	return nil
 }
@@ -1248,9 +1276,10 @@ func (x *Values) GetValues() []*Value {
 }
 
 type Value struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // 1 to 32 lower-case letters, digits or '-'
-	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"` // at most 255 bytes, without control characters
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // 1 to 32 lower-case letters, digits or '-'
+	// At most 255 bytes; what is more, or not printable, the host leaves out.
+	Text          string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1317,12 +1346,13 @@ const file_voltadomar_plugin_v1_plugin_proto_rawDesc = "" +
 	"\x05built\x18\x04 \x01(\v2\x1b.voltadomar.plugin.v1.BuiltH\x00R\x05built\x129\n" +
 	"\amatched\x18\x05 \x01(\v2\x1d.voltadomar.plugin.v1.MatchedH\x00R\amatched\x12\x1a\n" +
 	"\afailure\x18\x06 \x01(\tH\x00R\afailureB\t\n" +
-	"\amessage\"\xa9\x01\n" +
+	"\amessage\"\xbd\x01\n" +
 	"\vDescription\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04help\x18\x02 \x01(\tR\x04help\x126\n" +
 	"\aoptions\x18\x03 \x03(\v2\x1c.voltadomar.plugin.v1.OptionR\aoptions\x12:\n" +
-	"\bprotocol\x18\x04 \x01(\x0e2\x1e.voltadomar.plugin.v1.ProtocolR\bprotocol\"\xf5\x01\n" +
+	"\bprotocol\x18\x04 \x01(\x0e2\x1e.voltadomar.plugin.v1.ProtocolR\bprotocol\x12\x12\n" +
+	"\x04port\x18\x05 \x01(\rR\x04port\"\xf5\x01\n" +
 	"\x06Option\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x125\n" +
 	"\x04kind\x18\x02 \x01(\x0e2!.voltadomar.plugin.v1.Option.KindR\x04kind\x12\x18\n" +
@@ -1339,9 +1369,10 @@ const file_voltadomar_plugin_v1_plugin_proto_rawDesc = "" +
 	"\x06values\x18\x01 \x03(\v2'.voltadomar.plugin.v1.Check.ValuesEntryR\x06values\x1a9\n" +
 	"\vValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"B\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"V\n" +
 	"\aChecked\x127\n" +
-	"\x05wrong\x18\x01 \x01(\v2!.voltadomar.plugin.v1.OptionErrorR\x05wrong\"K\n" +
+	"\x05wrong\x18\x01 \x01(\v2!.voltadomar.plugin.v1.OptionErrorR\x05wrong\x12\x12\n" +
+	"\x04port\x18\x02 \x01(\rR\x04port\"K\n" +
 	"\vOptionError\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\x12\x12\n" +
@@ -1351,11 +1382,12 @@ const file_voltadomar_plugin_v1_plugin_proto_rawDesc = "" +
 	"\x06groups\x18\x02 \x03(\v2\x1b.voltadomar.plugin.v1.GroupR\x06groups\x1a9\n" +
 	"\vValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe5\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf9\x01\n" +
 	"\x05Group\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x10\n" +
 	"\x03src\x18\x02 \x01(\fR\x03src\x12\x10\n" +
-	"\x03dst\x18\x03 \x01(\fR\x03dst\x12\x19\n" +
+	"\x03dst\x18\x03 \x01(\fR\x03dst\x12\x12\n" +
+	"\x04dsts\x18\v \x01(\fR\x04dsts\x12\x19\n" +
 	"\bdst_port\x18\x04 \x01(\rR\adstPort\x12\x12\n" +
 	"\x04mode\x18\x05 \x01(\rR\x04mode\x12\x10\n" +
 	"\x03tos\x18\x06 \x01(\rR\x03tos\x12#\n" +

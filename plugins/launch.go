@@ -1,0 +1,460 @@
+package plugins
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	goplugin "github.com/hashicorp/go-plugin"
+	"github.com/hashicorp/go-plugin/runner"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"bitbucket.org/uwpatio/voltadomar/plugins/internal/contract"
+	"bitbucket.org/uwpatio/voltadomar/plugins/internal/pluginv1"
+	"bitbucket.org/uwpatio/voltadomar/plugins/internal/sandbox"
+)
+
+// dying is how long a process may take to be gone once it has ended, or a
+// kill to take effect.
+const dying = 2 * time.Second
+
+// launch is a process that was started by way of go-plugin, of which a new
+// client is made for each: one whose process has crashed does not recover.
+type launch struct {
+	*process
+	client *goplugin.Client
+	dir    string // of the socket, gone once it is connected to
+}
+
+// start starts a process and opens the session with it.
+func (p *Plugin) start(ctx context.Context) (*instance, error) {
+	program, err := p.read()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, p.c.StartTimeout,
+		fmt.Errorf("%w: %s: not ready in %v", ErrTimeout, p.c.Path, p.c.StartTimeout))
+	defer cancel()
+	cert, certPEM, err := certificate()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrStart, err)
+	}
+	pr := &process{
+		log: newOutput(p.log),
+		command: sandbox.Command{
+			Program: program, Path: p.c.Path, User: p.user, Limits: p.c.Limits.settle(),
+			Env: append(p.c.Env[:len(p.c.Env):len(p.c.Env)], "PLUGIN_CLIENT_CERT="+certPEM),
+		},
+	}
+	l := &launch{process: pr}
+	l.client = goplugin.NewClient(&goplugin.ClientConfig{
+		HandshakeConfig:  handshakeConfig,
+		VersionedPlugins: map[int]goplugin.PluginSet{contract.Version: {serviceName: connector{}}},
+		AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC},
+		SkipHostEnv:      true,
+		StartTimeout:     24 * time.Hour, // ctx says when
+		Logger:           hclog.NewNullLogger(),
+		// As AutoMTLS, but with a curve that all TLS libraries know.
+		TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, ServerName: "localhost"},
+		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, dir string) (runner.Runner, error) {
+			l.dir = dir
+			pr.command.Dir = dir
+			pr.command.Env = append(pr.command.Env, cmd.Env...)
+			return pr, nil
+		},
+		GRPCDialOptions: dialOptions(pr),
+	})
+	in, err := p.session(ctx, l)
+	if err != nil {
+		l.kill()
+		l.release()
+		if ctx.Err() != nil {
+			return nil, contextError(ctx, p.c.Path)
+		}
+		return nil, err
+	}
+	return in, nil
+}
+
+// session connects to the process and reads its description. When ctx ends
+// before, the process is killed, and whatever waits for it returns.
+func (p *Plugin) session(ctx context.Context, l *launch) (*instance, error) {
+	defer context.AfterFunc(ctx, l.kill)()
+	if _, err := l.client.Start(); err != nil {
+		return nil, l.why(err)
+	}
+	protocol, err := l.client.Client()
+	if err != nil {
+		return nil, l.why(err)
+	}
+	conn, err := protocol.Dispense(serviceName)
+	if err != nil {
+		return nil, l.why(err)
+	}
+	in := &instance{launch: l, name: p.c.Path, timeout: p.c.Timeout}
+	streamCtx, hangUp := context.WithCancel(context.Background())
+	in.hangUp = hangUp
+	if in.stream, err = pluginv1.NewPluginClient(conn.(*grpc.ClientConn)).Session(streamCtx); err != nil {
+		hangUp()
+		return nil, l.why(err)
+	}
+	if err := p.described(in); err != nil {
+		hangUp()
+		return nil, err
+	}
+	// The plugin is connected to: nobody else shall be, and nothing be left
+	// behind should this process be killed.
+	if err := os.RemoveAll(l.dir); err != nil {
+		hangUp()
+		return nil, fmt.Errorf("%w: %w", ErrStart, err)
+	}
+	in.converse()
+	return in, nil
+}
+
+// described reads the description, which is the same each time.
+func (p *Plugin) described(in *instance) error {
+	m, err := in.stream.Recv()
+	if err != nil {
+		return in.why(err)
+	}
+	if m.GetDescription() == nil || m.GetRequest() != 0 {
+		return fmt.Errorf("%w: %s: the first message is no description", ErrProtocol, in.name)
+	}
+	d, err := contract.ReadDescription(m.GetDescription())
+	if err == nil && p.d != nil {
+		err = p.d.Same(d)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrProtocol, in.name, err)
+	}
+	if p.d == nil {
+		p.d, p.port = d, d.Port
+	}
+	in.name = d.Name
+	return nil
+}
+
+// read returns the plugin's file, which has to be what it was.
+func (p *Plugin) read() ([]byte, error) {
+	info, err := os.Stat(p.c.Path)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", ErrStart, err)
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%w: %s is no file", ErrStart, p.c.Path)
+	case info.Size() > maxProgram:
+		return nil, fmt.Errorf("%w: %s is of %d bytes, want %d at most", ErrStart, p.c.Path, info.Size(), maxProgram)
+	case info.Mode()&0o111 == 0 && runtime.GOOS != "windows":
+		return nil, fmt.Errorf("%w: %s is not executable", ErrStart, p.c.Path)
+	}
+	program, err := os.ReadFile(p.c.Path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrStart, err)
+	}
+	sum := sha256.Sum256(program)
+	found := hex.EncodeToString(sum[:])
+	if p.c.SHA256 == "" {
+		p.c.SHA256 = found
+	}
+	if found != p.c.SHA256 {
+		return nil, fmt.Errorf("%w: %s has %s, want %s", ErrChecksum, p.c.Path, found, p.c.SHA256)
+	}
+	return program, nil
+}
+
+// why returns the reason for an error on the way to a session, which the
+// process knows better.
+func (l *launch) why(err error) error {
+	if reason := l.reason(); reason != nil {
+		return reason
+	}
+	switch status.Code(err) {
+	case codes.Unavailable, codes.Canceled:
+		select { // a process takes a moment to die
+		case <-l.proc.Done():
+			return l.crashed()
+		case <-time.After(dying):
+		}
+	}
+	return fmt.Errorf("%w: %s: %s", ErrProtocol, l.command.Path, contract.Line(status.Convert(err).Message(), 255))
+}
+
+// release waits until nothing of a process is left. It has been killed.
+func (l *launch) release() {
+	l.gone()
+	l.client.Kill()
+	os.RemoveAll(l.dir)
+}
+
+const serviceName = "prober"
+
+var handshakeConfig = goplugin.HandshakeConfig{
+	ProtocolVersion:  contract.Version,
+	MagicCookieKey:   "VOLTADOMAR_PLUGIN_COOKIE",
+	MagicCookieValue: "d6b9e1f2-probe",
+}
+
+// connector gives the connection itself.
+type connector struct {
+	goplugin.NetRPCUnsupportedPlugin
+}
+
+func (connector) GRPCClient(_ context.Context, _ *goplugin.GRPCBroker, conn *grpc.ClientConn) (any, error) {
+	return conn, nil
+}
+
+func (connector) GRPCServer(*goplugin.GRPCBroker, *grpc.Server) error {
+	return errors.New("this is the host's side")
+}
+
+// dialOptions bound what a plugin can make of the connection. The services of
+// go-plugin, through which it could make the host hold as much as it likes,
+// are not used.
+func dialOptions(p *process) []grpc.DialOption {
+	unused := status.Error(codes.Unimplemented, "not used by this host")
+	return []grpc.DialOption{
+		grpc.WithContextDialer(p.dial),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(contract.MaxMessage), grpc.MaxCallSendMsgSize(contract.MaxMessage)),
+		grpc.WithMaxHeaderListSize(16 << 10),
+		grpc.WithInitialWindowSize(contract.MaxMessage),
+		grpc.WithInitialConnWindowSize(contract.MaxMessage),
+		grpc.WithDisableRetry(),
+		grpc.WithDisableServiceConfig(),
+		grpc.WithIdleTimeout(0),
+		grpc.WithUserAgent("voltadomar"),
+		grpc.WithStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, next grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+			if strings.HasPrefix(method, "/plugin.") {
+				return nil, unused
+			}
+			return next(ctx, desc, conn, method, opts...)
+		}),
+		grpc.WithUnaryInterceptor(func(context.Context, string, any, any, *grpc.ClientConn, grpc.UnaryInvoker, ...grpc.CallOption) error {
+			return unused
+		}),
+	}
+}
+
+// process is the process as go-plugin sees it: its output is one line, the
+// handshake, that has been read before, and it errs in silence.
+type process struct {
+	command sandbox.Command
+	log     *output
+
+	proc   *sandbox.Process // nil until it runs
+	ended  chan struct{}    // closed when it has and its output was read
+	stdout *io.PipeReader
+	stderr *io.PipeReader
+
+	mu     sync.Mutex // guards what follows
+	killed bool       // perhaps before it ran
+	broken error      // what was wrong with its handshake
+	// address is where it listens, empty until it said so, and again when it
+	// was connected to.
+	address string
+}
+
+var _ runner.Runner = (*process)(nil)
+
+// Start implements [runner.Runner].
+func (p *process) Start(context.Context) error {
+	outR, outW, err := os.Pipe()
+	if err != nil {
+		return p.breaks(fmt.Errorf("%w: %w", ErrStart, err))
+	}
+	errR, errW, err := os.Pipe()
+	if err != nil {
+		outR.Close()
+		outW.Close()
+		return p.breaks(fmt.Errorf("%w: %w", ErrStart, err))
+	}
+	p.command.Stdout, p.command.Stderr = outW, errW
+	proc, err := sandbox.Start(&p.command)
+	outW.Close()
+	errW.Close()
+	if err != nil {
+		outR.Close()
+		errR.Close()
+		return p.breaks(fmt.Errorf("%w: %w", ErrStart, err))
+	}
+
+	p.mu.Lock()
+	p.proc = proc
+	if p.killed {
+		proc.Kill()
+	}
+	p.mu.Unlock()
+	p.ended = make(chan struct{})
+	var handshake, nothing *io.PipeWriter
+	p.stdout, handshake = io.Pipe()
+	p.stderr, nothing = io.Pipe()
+	go p.watch(outR, errR, handshake, nothing)
+	return nil
+}
+
+// watch reads the output until the process has ended.
+func (p *process) watch(outR, errR *os.File, handshake, nothing *io.PipeWriter) {
+	defer close(p.ended)
+	var wg sync.WaitGroup
+	wg.Go(func() { p.readStdout(outR, handshake) })
+	wg.Go(func() { p.log.readAll("stderr", errR, nil) })
+	<-p.proc.Done()
+	// Somebody who got away from it may still hold the other ends.
+	soon := time.Now().Add(100 * time.Millisecond)
+	_ = errors.Join(outR.SetReadDeadline(soon), errR.SetReadDeadline(soon))
+	wg.Wait()
+	outR.Close()
+	errR.Close()
+	handshake.Close()
+	nothing.Close()
+}
+
+// readStdout passes the handshake on, and logs what else there is.
+func (p *process) readStdout(r io.Reader, to io.Writer) {
+	seen := false
+	p.log.readAll("stdout", r, func(line string) bool {
+		if seen || !looksLikeHandshake(line) {
+			return false
+		}
+		seen = true
+		h, err := parseHandshake(line)
+		if err == nil {
+			err = h.check(p.command.Dir)
+		}
+		if err != nil {
+			_ = p.breaks(fmt.Errorf("%w: %s", err, p.command.Path))
+			p.kill()
+			return true
+		}
+		p.mu.Lock()
+		p.address = h.address
+		p.mu.Unlock()
+		_, _ = io.WriteString(to, h.line()) // go-plugin reads until the end
+		return true
+	})
+}
+
+func (p *process) breaks(err error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.broken = err
+	return err
+}
+
+// kill ends the process, now or as soon as it begins.
+func (p *process) kill() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.killed = true
+	if p.proc != nil {
+		p.proc.Kill()
+	}
+}
+
+// gone waits until the process has ended, if it ever began.
+func (p *process) gone() {
+	if p.ended != nil {
+		<-p.ended
+	}
+}
+
+// reason returns what is known to be wrong with the process, or that it ended
+// by itself.
+func (p *process) reason() error {
+	p.mu.Lock()
+	broken, killed := p.broken, p.killed
+	p.mu.Unlock()
+	if broken != nil {
+		return broken
+	}
+	if p.proc == nil || killed {
+		return nil
+	}
+	select {
+	case <-p.proc.Done():
+		return p.crashed()
+	default:
+		return nil
+	}
+}
+
+// crashed says how the process ended, after which it may have left a word.
+func (p *process) crashed() error {
+	<-p.ended
+	words := p.log.last()
+	if words != "" {
+		words = ": " + words
+	}
+	return fmt.Errorf("%w: %s: %s%s", ErrCrashed, p.command.Path, p.proc.Status(), words)
+}
+
+// dial connects to the plugin, once: a lost connection is a lost plugin.
+func (p *process) dial(ctx context.Context, _ string) (net.Conn, error) {
+	p.mu.Lock()
+	address := p.address
+	p.address = ""
+	p.mu.Unlock()
+	if address == "" {
+		return nil, errors.New("connected before")
+	}
+	conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkPeer(conn, p.command.User); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// Stdout implements [runner.Runner].
+func (p *process) Stdout() io.ReadCloser { return p.stdout }
+
+// Stderr implements [runner.Runner].
+func (p *process) Stderr() io.ReadCloser { return p.stderr }
+
+// Name implements [runner.Runner].
+func (p *process) Name() string { return p.command.Path }
+
+// ID implements [runner.Runner].
+func (p *process) ID() string { return "plugin" }
+
+// Diagnose implements [runner.Runner].
+func (p *process) Diagnose(context.Context) string { return "" }
+
+// Wait implements [runner.Runner].
+func (p *process) Wait(context.Context) error {
+	<-p.ended
+	return nil
+}
+
+// Kill implements [runner.Runner].
+func (p *process) Kill(context.Context) error {
+	p.kill()
+	return nil
+}
+
+// PluginToHost implements [runner.Runner].
+func (p *process) PluginToHost(network, address string) (string, string, error) {
+	return network, address, nil
+}
+
+// HostToPlugin implements [runner.Runner].
+func (p *process) HostToPlugin(network, address string) (string, string, error) {
+	return network, address, nil
+}
