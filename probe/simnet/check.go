@@ -16,6 +16,8 @@ const (
 	maxCost    = 65535
 	minQuote   = 8
 	maxQuote   = 1 << 16
+	minRate    = 1e-6 // a second
+	maxRate    = 1e6
 )
 
 func checkAddr(a netip.Addr) error {
@@ -116,8 +118,8 @@ func checkStack(s *Stack, where string) error {
 	}
 	r := s.Errors
 	switch {
-	case math.IsNaN(r.Rate) || math.IsInf(r.Rate, 0) || r.Rate < 0:
-		return wrong(where+".errors.rate", "%v, want a number a second, or 0 for no limit", r.Rate)
+	case math.IsNaN(r.Rate) || r.Rate != 0 && (r.Rate < minRate || r.Rate > maxRate):
+		return wrong(where+".errors.rate", "%v, want %v to %.0f a second, or 0 for no limit", r.Rate, minRate, maxRate)
 	case r.Burst < 0:
 		return wrong(where+".errors.burst", "%d, want 1 or more", r.Burst)
 	case s.Quote != 0 && (s.Quote < minQuote || s.Quote > maxQuote):

@@ -19,8 +19,6 @@ type spoofer struct {
 	sent uint64
 }
 
-const maxRate = 1e6 // forgeries a second
-
 func (c *compiler) spoof() error {
 	for i := range c.s.Spoofers {
 		cfg, where := &c.s.Spoofers[i], fmt.Sprintf("spoofers[%d]", i)
@@ -45,8 +43,8 @@ func (c *compiler) spoof() error {
 			return wrong(where+".kind", "%d, want 0 to %d", cfg.Kind, len(forgeries)-1)
 		case int(cfg.Sees) >= len(sights):
 			return wrong(where+".sees", "%d, want 0 to %d", cfg.Sees, len(sights)-1)
-		case blind && (math.IsNaN(cfg.Rate) || cfg.Rate <= 0 || cfg.Rate > maxRate):
-			return wrong(where+".rate", "%v, want more than 0, to %d a second", cfg.Rate, int(maxRate))
+		case blind && (math.IsNaN(cfg.Rate) || cfg.Rate < minRate || cfg.Rate > maxRate):
+			return wrong(where+".rate", "%v, want %v to %.0f a second", cfg.Rate, minRate, maxRate)
 		case !blind && cfg.Rate != 0:
 			return wrong(where+".rate", "given for a spoofer that sees probes, which forges one answer to each")
 		case cfg.Start < 0 || cfg.Until < 0:
