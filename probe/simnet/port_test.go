@@ -312,44 +312,6 @@ func TestInject(t *testing.T) {
 	})
 }
 
-func TestAttach(t *testing.T) {
-	families(t, func(t *testing.T, d datagram) {
-		synctest.Test(t, func(t *testing.T) {
-			began := time.Now().Round(0)
-			n := start(t, path("a --1ms-- r --1ms-- h"))
-			var got []arrival
-			a, err := n.Attach("a", func(b []byte, at time.Time) {
-				require.Equal(t, at, time.Now().Round(0))
-				got = append(got, arrival{readDatagram(t, b), at.Sub(began)})
-			})
-			require.NoError(t, err)
-			require.NoError(t, a.Send(d.echo().bytes(), time.Now()))
-			time.Sleep(time.Second)
-			synctest.Wait()
-			require.Len(t, got, 1)
-			require.Equal(t, 4*time.Millisecond, got[0].at)
-
-			// The site does not answer by itself.
-			require.NoError(t, n.Inject("h", d.echo().from(d.dst).to(d.src).bytes()))
-			time.Sleep(time.Second)
-			synctest.Wait()
-			require.Len(t, got, 2)
-			require.Equal(t, uint64(3), n.Stats().Sent)
-
-			require.Error(t, a.Send([]byte{1}, time.Now()))
-			require.NoError(t, a.Send(d.echo().bytes(), time.Now()))
-			require.NoError(t, a.Close())
-			time.Sleep(time.Second)
-			require.Len(t, got, 2, "nothing after Close")
-			// Without a door the site's own stack is back.
-			require.NoError(t, n.Inject("h", d.echo().from(d.dst).to(d.src).bytes()))
-			sent := n.Stats().Sent
-			time.Sleep(time.Second)
-			require.Equal(t, sent+1, n.Stats().Sent)
-		})
-	})
-}
-
 func TestLookup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := router(twoSites(), simnet.Router{Name: "r1", DNS: "r1.example"})
