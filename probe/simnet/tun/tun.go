@@ -15,6 +15,10 @@
 // "traceroute -s 192.0.2.1 203.0.113.10". Several sites need as many network
 // namespaces, for a kernel is one host.
 //
+// A round trip over the device is longer than in the scenario by what this host
+// takes to hand packets over: 10 to 100 µs while a processor is free, and
+// milliseconds now and then while none is.
+//
 // It works on Linux and needs CAP_NET_ADMIN.
 package tun
 
