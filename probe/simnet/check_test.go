@@ -50,10 +50,10 @@ func everything() *simnet.Scenario {
 			{Draw: "inside -- nat6 -- nat4 -- r1"},
 			{Draw: "r3 -- wall", Prefixes: prefixes("198.51.100.64/31")},
 			{Draw: "wall -- mute", Properties: simnet.Properties{MTU: 600}},
-			{Draw: "r2 -- r1", Properties: simnet.Properties{Delay: time.Millisecond, Jitter: time.Millisecond, Loss: 0.1, Duplicate: 0.1, Reorder: 0.1, Cost: 3}, Back: &simnet.Properties{MTU: 1280}},
+			{Draw: "r2 -- r1", Properties: simnet.Properties{Delay: time.Millisecond, Jitter: time.Millisecond, Loss: 0.1, Duplicate: 0.1, Reorder: 0.1}, Back: &simnet.Properties{MTU: 1280}},
 		},
 		Tunnels:  []simnet.Tunnel{{Draw: "r1 -- p1 -- p2 -- r3", Labels: []uint32{1000, 2000}, Inner: []uint32{3}}},
-		Routes:   []simnet.Route{{At: "r3", To: prefixes("203.0.113.64/26")[0], Via: []string{"r2"}}, {At: "r2", To: prefixes("203.0.113.77/32")[0], Drop: simnet.Prohibited}},
+		Routes:   []simnet.Route{{At: "r3", To: prefixes("203.0.113.192/26")[0], Via: []string{"r2"}}, {At: "r2", To: prefixes("203.0.113.77/32")[0], Drop: simnet.Prohibited}},
 		Changes:  []simnet.Change{{At: time.Second, Every: time.Minute, Withdraw: "b"}, {At: 2 * time.Second, Every: time.Minute, Announce: "b"}, {At: time.Second, Down: "r1 -- r2"}, {At: 3 * time.Second, Up: "r1 -- r2"}, {At: 4 * time.Second, Silence: "r3"}, {At: 5 * time.Second, Speak: "r3"}, {At: 6 * time.Second, Route: &simnet.Route{At: "p1", To: prefixes("0.0.0.0/0")[0], Via: []string{"r1"}}}, {At: 7 * time.Second, Forget: &simnet.Route{At: "p1", To: prefixes("0.0.0.0/0")[0]}}},
 		Spoofers: []simnet.Spoofer{{At: "r2", To: a4, From: addr("198.51.100.66"), Claims: h4, Rate: 10, Until: 10 * time.Second}, {At: "r3", To: a6, From: h6, Claims: h6, Kind: simnet.ForgeEchoReply, Sees: simnet.SeesID}, {At: "r1", To: a4, From: h4, Claims: h4, Kind: simnet.ForgeReset, Sees: simnet.SeesAll}},
 		Expect:   []simnet.Expectation{{Command: "a 203.0.113.10", At: time.Second}},
@@ -193,9 +193,9 @@ func TestCheck(t *testing.T) {
 		{"routes[0]", "exclude each other", func(s *simnet.Scenario) { s.Routes[0].Drop = simnet.Blackhole }},
 		{"routes[0].via", "empty", func(s *simnet.Scenario) { s.Routes[0].Via = nil }},
 		{"routes[0].via[1]", `"p1", want a neighbour of "r3"`, func(s *simnet.Scenario) { s.Routes[0].Via = []string{"r2", "p1"} }},
-		{"routes[2].to", "has a route to 203.0.113.99/26 already", func(s *simnet.Scenario) {
+		{"routes[2].to", "has a route to 203.0.113.199/26 already", func(s *simnet.Scenario) {
 			r := s.Routes[0]
-			r.To = p("203.0.113.99/26")
+			r.To = p("203.0.113.199/26")
 			s.Routes = append(s.Routes, r)
 		}},
 

@@ -1,6 +1,7 @@
 package simnet_test
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"testing"
@@ -178,6 +179,36 @@ func TestChanceInLoop(t *testing.T) {
 		// Of a thousand, 0.9^101 survive: none.
 		require.Less(t, l.Stats().Dropped[simnet.DropTTL], uint64(5))
 	})
+}
+
+// Jitter does not let packets of several senders pass each other on a link.
+func TestOrderOfSeveral(t *testing.T) {
+	s := path("a -- r")
+	s.Sites = append(s.Sites, simnet.Site{Host: simnet.Host{Name: "b", Addresses: addrs("192.0.2.2")}})
+	s.Hosts[0].Silent = true
+	s.Links = append(s.Links, simnet.Link{Draw: "b -- r"}, simnet.Link{Draw: "r -- h", Properties: simnet.Properties{Jitter: time.Millisecond}})
+	var came, went []string
+	simulateWatched(t, s, func(s simnet.Sighting) {
+		what := s.From + fmt.Sprint(s.Datagram[4:6])
+		switch s.Node {
+		case "r":
+			came = append(came, what)
+		case "h":
+			went = append(went, string(s.Datagram[15]-1+'a')+what[1:])
+		}
+	}, func(l *lab) {
+		for i := range 500 {
+			d := udp4
+			d.id = uint16(i)
+			l.sites["b"].send(d.from(addr("192.0.2.2")))
+			time.Sleep(us)
+			l.send(d)
+			time.Sleep(us)
+		}
+		time.Sleep(time.Second)
+	})
+	require.Len(t, came, 1000)
+	require.Equal(t, came, went)
 }
 
 // Packets that were sent at one moment arrive in their order, with and without
