@@ -10,17 +10,32 @@ import (
 	"bitbucket.org/uwpatio/voltadomar/probe"
 )
 
-// maxStray bounds how many ports outside the flows' range are held at once.
-// Classic probes use one each; the ports of the latest ones stay held.
-const maxStray = 512
+const (
+	// maxStray bounds how many ports outside the flows' range are held at
+	// once. Classic probes use one each; the ports of the latest ones stay
+	// held.
+	maxStray = 512
+	// maxSpare bounds how many sockets are made at once.
+	maxSpare = 64
+)
 
 // holder keeps source ports of probes from other programs, by protocol.
 type holder struct {
 	port  *Port
 	done  [2][65536 / 64]uint64 // bit set: held, or known that it cannot be
+	spare [2]spare              // sockets to be bound, by protocol as in done
 	fds   []int                 // of the flows' ports
 	stray []strayPort           // a ring, oldest at next when it is full
 	next  int
+}
+
+// spare are unbound sockets of one protocol. To enter the port's network
+// namespace may need a thread of its own, so they are made in advance: as many
+// as there were before, up to maxSpare.
+type spare struct {
+	family int // of the sockets
+	fds    []int
+	made   int // so far
 }
 
 type strayPort struct {
@@ -54,11 +69,7 @@ func (h *holder) hold(protocol uint8, transport []byte) error {
 }
 
 func (h *holder) acquire(proto int, port uint16) error {
-	fd := -1
-	err := h.port.ns.do(func() (err error) {
-		fd, err = bindPort(proto, port)
-		return err
-	})
+	fd, err := h.bind(proto, port)
 	if errors.Is(err, unix.EADDRINUSE) {
 		return fmt.Errorf("source port %d of a probe belongs to another program: %w", port, err)
 	}
@@ -71,12 +82,53 @@ func (h *holder) acquire(proto int, port uint16) error {
 	return nil
 }
 
-func (h *holder) bit(proto int, port uint16) (*uint64, uint64) {
-	i := 0
+// index of a protocol in what a holder has of each.
+func index(proto int) int {
 	if proto == unix.IPPROTO_TCP {
-		i = 1
+		return 1
 	}
-	return &h.done[i][port/64], 1 << (port % 64)
+	return 0
+}
+
+func (h *holder) bit(proto int, port uint16) (*uint64, uint64) {
+	return &h.done[index(proto)][port/64], 1 << (port % 64)
+}
+
+// bind binds a socket to a port of all addresses of both families.
+func (h *holder) bind(proto int, port uint16) (fd int, err error) {
+	s := &h.spare[index(proto)]
+	if len(s.fds) == 0 {
+		if err := h.port.ns.do(func() error { return s.fill(proto) }); err != nil {
+			return -1, err
+		}
+	}
+	last := len(s.fds) - 1
+	fd, s.fds = s.fds[last], s.fds[:last]
+	var to unix.Sockaddr = &unix.SockaddrInet6{Port: int(port)}
+	if s.family == unix.AF_INET {
+		to = &unix.SockaddrInet4{Port: int(port)}
+	}
+	if err := unix.Bind(fd, to); err != nil {
+		closeFD(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// fill makes sockets. The error is nil if there is one at least.
+func (s *spare) fill(proto int) error {
+	for range min(max(s.made, 1), maxSpare) {
+		fd, family, err := portSocket(proto)
+		if err != nil {
+			if len(s.fds) > 0 {
+				break
+			}
+			return err
+		}
+		s.fds, s.family = append(s.fds, fd), family
+		s.made++
+	}
+	return nil
 }
 
 // keep remembers what to close, and when.
@@ -103,19 +155,25 @@ func (h *holder) close() {
 	for _, s := range h.stray {
 		closeFD(s.fd)
 	}
+	for _, s := range h.spare {
+		for _, fd := range s.fds {
+			closeFD(fd)
+		}
+	}
 }
 
-// bindPort binds a socket to a port of all addresses of both families.
-func bindPort(proto int, port uint16) (fd int, err error) {
+// portSocket opens a socket that can be bound to a port of both families, or
+// of IPv4 where there is no other.
+func portSocket(proto int) (fd, family int, err error) {
 	kind := unix.SOCK_DGRAM
 	if proto == unix.IPPROTO_TCP {
 		kind = unix.SOCK_STREAM
 	}
-	var to unix.Sockaddr = &unix.SockaddrInet6{Port: int(port)}
-	fd, err = unix.Socket(unix.AF_INET6, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, proto)
+	family = unix.AF_INET6
+	fd, err = unix.Socket(family, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, proto)
 	if errors.Is(err, unix.EAFNOSUPPORT) {
-		to = &unix.SockaddrInet4{Port: int(port)}
-		fd, err = unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, proto)
+		family = unix.AF_INET
+		fd, err = unix.Socket(family, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, proto)
 	} else if err == nil {
 		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0)
 	}
@@ -127,14 +185,11 @@ func bindPort(proto int, port uint16) (fd int, err error) {
 		// ask for it too, of the same user.
 		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
 	}
-	if err == nil {
-		err = unix.Bind(fd, to)
-	}
 	if err != nil {
 		closeFD(fd)
-		return -1, err
+		return -1, 0, err
 	}
-	return fd, nil
+	return fd, family, nil
 }
 
 // dropAll makes a socket discard whatever it receives, so that nothing piles

@@ -101,7 +101,9 @@ func networkOrder(v uint16) uint16 {
 
 // Receive implements [probe.Port]. Of a datagram longer than 2 KiB it fills in
 // the beginning. Time is the kernel's, of when the interface's driver handed
-// the datagram over, as any capture on that interface shows it.
+// the datagram over, as any capture on that interface shows it. Of TCP that
+// comes from this very kernel, such as another container's, it is some
+// microseconds later, for there each capture has a time of its own.
 func (p *Port) Receive(ds []probe.Incoming) (int, error) {
 	p.receiveMu.Lock()
 	defer p.receiveMu.Unlock()
