@@ -1,3 +1,5 @@
+//go:build unix
+
 package plugins_test
 
 import (
@@ -7,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"bitbucket.org/uwpatio/voltadomar/plugins"
 	"bitbucket.org/uwpatio/voltadomar/probe"
 	"bitbucket.org/uwpatio/voltadomar/probe/icmp"
 	"bitbucket.org/uwpatio/voltadomar/probe/probetest"
@@ -97,4 +100,12 @@ func BenchmarkMatch(b *testing.B) {
 
 func perItem(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/batch, "ns/item")
+}
+
+func BenchmarkOpen(b *testing.B) {
+	for b.Loop() {
+		p, err := plugins.Open(b.Context(), config(nil, "udp"))
+		require.NoError(b, err)
+		require.NoError(b, p.Close())
+	}
 }

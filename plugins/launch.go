@@ -28,9 +28,8 @@ import (
 	"bitbucket.org/uwpatio/voltadomar/plugins/internal/sandbox"
 )
 
-// dying is how long a process may take to be gone once it has ended, or a
-// kill to take effect.
-const dying = 2 * time.Second
+// dying is how long a process may take to be gone once its connection is.
+const dying = 500 * time.Millisecond
 
 // launch is a process that was started by way of go-plugin, of which a new
 // client is made for each: one whose process has crashed does not recover.
@@ -261,7 +260,7 @@ type process struct {
 	stderr *io.PipeReader
 
 	mu     sync.Mutex // guards what follows
-	killed bool       // perhaps before it ran
+	killed bool       // by us, perhaps before it ran
 	broken error      // what was wrong with its handshake
 	// address is where it listens, empty until it said so, and again when it
 	// was connected to.
@@ -359,8 +358,14 @@ func (p *process) breaks(err error) error {
 func (p *process) kill() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.killed = true
-	if p.proc != nil {
+	if p.proc == nil {
+		p.killed = true
+		return
+	}
+	select {
+	case <-p.proc.Done(): // by itself
+	default:
+		p.killed = true
 		p.proc.Kill()
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -84,13 +85,16 @@ func (o *output) print(stream string, b []byte) {
 	o.log.Info("plugin prints", "stream", stream, "line", line)
 }
 
+// goodbye is how a Go program begins to say why it crashes.
+var goodbye = regexp.MustCompile(`^(panic|fatal error|SIG[A-Z]+): `)
+
 // keep remembers a line as one of the last words. Go says why it crashes before
 // it says where, most others say it last.
 func (o *output) keep(line string) {
 	switch {
 	case line == "" || o.final:
 		return
-	case strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: "):
+	case goodbye.MatchString(line):
 		o.words, o.final = nil, true
 	case len(o.words) == lastWords:
 		o.words = append(o.words[:0], o.words[1:]...)

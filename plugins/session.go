@@ -31,6 +31,7 @@ type instance struct {
 	mu         sync.Mutex // guards what follows
 	last       uint64     // request
 	unanswered map[uint64]*call
+	ending     bool  // the stream has ended: nobody waits for answers
 	failure    error // why done is closed
 }
 
@@ -69,7 +70,7 @@ func (in *instance) ask(ctx context.Context, m *pluginv1.ToPlugin) (*call, error
 	c.timer = time.AfterFunc(in.timeout, func() {
 		in.fail(fmt.Errorf("%w: %s: no answer to a request in %v", ErrTimeout, in.name, in.timeout))
 	})
-	if in.failure != nil {
+	if in.ending {
 		c.timer.Stop() // nobody else will
 	}
 	in.mu.Unlock()
@@ -144,8 +145,11 @@ func (in *instance) answered(m *pluginv1.ToHost) error {
 	return nil
 }
 
-// lost says why the session ended.
+// lost says why the stream ended.
 func (in *instance) lost(err error) error {
+	in.mu.Lock()
+	in.forget()
+	in.mu.Unlock()
 	switch status.Code(err) {
 	case codes.ResourceExhausted, codes.Internal, codes.Unimplemented:
 		return fmt.Errorf("%w: %s: %s", ErrProtocol, in.name, contract.Line(status.Convert(err).Message(), 255))
@@ -180,12 +184,18 @@ func (in *instance) stop(err error) bool {
 		return false
 	}
 	in.failure = err
-	for _, c := range in.unanswered {
-		c.timer.Stop()
-	}
+	in.forget()
 	close(in.done)
 	in.hangUp()
 	return true
+}
+
+// forget gives up waiting for answers. It is called with mu held.
+func (in *instance) forget() {
+	in.ending = true
+	for _, c := range in.unanswered {
+		c.timer.Stop()
+	}
 }
 
 func (in *instance) err() error {

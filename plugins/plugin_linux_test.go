@@ -1,0 +1,114 @@
+package plugins_test
+
+import (
+	"bufio"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"bitbucket.org/uwpatio/voltadomar/probe"
+)
+
+// What the plugin itself sees of its confinement.
+func TestConfined(t *testing.T) {
+	t.Parallel()
+	c := config(t, "faulty")
+	c.User = "61237"
+	path, err := os.Executable()
+	require.NoError(t, err)
+	c.Path = path // a shell would add to the environment
+	p := open(t, c)
+	_, err = p.Build(nil, probeTo(look))
+	require.ErrorIs(t, err, probe.ErrProbe)
+	for _, set := range []string{"CapInh", "CapPrm", "CapEff", "CapAmb"} {
+		require.ErrorContains(t, err, set+"=0000000000000000")
+	}
+	require.ErrorContains(t, err, "NoNewPrivs=1")
+	require.ErrorContains(t, err, "raw=operation not permitted")
+	require.ErrorContains(t, err, "env=9") // 7 of the contract and go-plugin's, MODE, and the mark
+	if os.Geteuid() == 0 {
+		require.ErrorContains(t, err, "CapBnd=0000000000000000")
+		require.ErrorContains(t, err, "Uid=61237,61237,61237,61237")
+	}
+	if p.State().Missing == "" {
+		require.ErrorContains(t, err, "dial=false")
+	}
+}
+
+// Children that a plugin started go with it.
+func TestFork(t *testing.T) {
+	t.Parallel()
+	j := newJournal()
+	c := config(t, "faulty")
+	c.Logger = j.logger()
+	p := open(t, c)
+	if contains(p.State().Missing, "namespaces") {
+		t.Skip(p.State().Missing)
+	}
+	_, err := p.Build(nil, probeTo(fork))
+	require.NoError(t, err)
+	j.find(t, 1, func(r string) bool { return contains(r, "line=child") })
+	require.Greater(t, len(running(c.Env[1])), 1)
+	require.NoError(t, p.Close())
+	require.Empty(t, running(c.Env[1]))
+}
+
+// Nothing is left of plugins whose host is killed, their children included.
+func TestKilledHost(t *testing.T) {
+	t.Parallel()
+	path, err := os.Executable()
+	require.NoError(t, err)
+	tmp := filepath.Join(os.TempDir(), "killed")
+	require.NoError(t, os.Mkdir(tmp, 0o755))
+	defer os.Remove(tmp) // which fails if it is not empty
+	m := mark(t.Name())
+	cmd := exec.Command(path)
+	cmd.Env = []string{"MODE=host", "PLUGIN=" + os.Getenv("PLUGIN"), "PLUGINS=udp,faulty,raw", "PASS=" + m, "SESSION=no answer", "TMPDIR=" + tmp, m}
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	lines := bufio.NewScanner(out)
+	for lines.Scan() && lines.Text() != "ready" {
+	}
+	require.NoError(t, lines.Err())
+	pids := running(m)
+	require.GreaterOrEqual(t, len(pids), 5, "host, three plugins and the child of one")
+	var deaths []func(t *testing.T)
+	for _, pid := range pids {
+		deaths = append(deaths, death(t, pid))
+	}
+	require.NoError(t, cmd.Process.Kill())
+	require.EqualError(t, cmd.Wait(), "signal: killed")
+	for _, dead := range deaths {
+		dead(t)
+	}
+	require.Empty(t, running(m))
+	left, err := os.ReadDir(tmp)
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
+
+// death returns how to wait for the end of somebody else's process.
+func death(t *testing.T, pid int) func(t *testing.T) {
+	t.Helper()
+	fd, err := unix.PidfdOpen(pid, 0)
+	require.NoError(t, err)
+	return func(t *testing.T) {
+		t.Helper()
+		defer unix.Close(fd)
+		for {
+			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 10_000)
+			if err == unix.EINTR {
+				continue
+			}
+			require.NoError(t, err)
+			require.Equal(t, 1, n, "process %d still runs", pid)
+			return
+		}
+	}
+}
