@@ -100,6 +100,9 @@ const (
 	KernelDrops GapKind = "kernel drops"
 	// QueueOverflow: its own queue to the controller ran over.
 	QueueOverflow GapKind = "queue overflow"
+	// NotRead: it captured what may have been direct answers to a measurement
+	// type that could not be read, there or where they were passed on to.
+	NotRead GapKind = "not read"
 )
 
 // Gap is a time in which answers that landed at an agent may have been missed.

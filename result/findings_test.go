@@ -60,7 +60,7 @@ func TestFindings(t *testing.T) {
 		"silence between": {path("a a a", ". . .", "a a a"), nil},
 		"lengths":         {path("a a a", "b D b", "D D D"), []string{"varying length 2 destination answers 1 probes, and a router 2", "several addresses 2 hop 2 answers from 2 addresses"}},
 		"one flow":        {path("a b a", "D D D"), []string{"several addresses 1 of one flow"}},
-		"classic": {func() *result.Trace { tr := path("a b a", "D D D"); tr.Flow = "classic"; return tr }(), []string{"several addresses 1 load balancer"}},
+		"classic":         {func() *result.Trace { tr := path("a b a", "D D D"); tr.Flow = "classic"; return tr }(), []string{"several addresses 1 load balancer"}},
 		"several flows": {each(path("a b a", "D D D"), 1, func(p *result.Probe) { p.Flow = p.Attempt % 2 }),
 			[]string{"several addresses 1 load balancer"}},
 		"quoted TTL":                    {each(path("a a a", "b b b", "D D D"), 2, func(p *result.Probe) { p.QuotedTTL = 3 }), []string{"quoted TTL 2 TTL of 3"}},
@@ -167,6 +167,7 @@ func TestTextOfTrouble(t *testing.T) {
 		{Agent: "c", Kind: result.Unresponsive, From: tr.Started.Add(2 * time.Second)},
 		{Agent: "a", Kind: result.KernelDrops, From: tr.Started, To: tr.Started.Add(time.Second), Count: 7},
 		{Agent: "a", Kind: result.QueueOverflow, From: tr.Started, To: tr.Started.Add(time.Second), Count: 8},
+		{Agent: "b", Kind: result.NotRead, From: tr.Started, To: tr.Started.Add(time.Second), Count: 9},
 	}}
 	tr.Findings = tr.Find()
 	_, remarks, _ := strings.Cut(tr.Text(), "\n#")
@@ -174,7 +175,8 @@ func TestTextOfTrouble(t *testing.T) {
 # agent b was disconnected from 1s to 1.5s: answers that reached it then may be missing
 # agent c was unresponsive from 2s on: answers that reached it then may be missing
 # agent a: its kernel dropped 7 captured packets from 0s to 1s
-# agent a: its queue to the controller dropped 8 captured answers from 0s to 1s`, remarks)
+# agent a: its queue to the controller dropped 8 captured answers from 0s to 1s
+# agent b captured 9 possible answers from 0s to 1s that it could neither read nor pass on in time`, remarks)
 }
 
 func TestTextOfTwoClocks(t *testing.T) {

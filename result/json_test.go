@@ -55,7 +55,8 @@ func probes() *rapid.Generator[result.Probe] {
 			Received: moments().Draw(t, "received"), RecvStamp: str.Draw(t, "rs"), OneClock: rapid.Bool().Draw(t, "one"),
 			Kind: str.Draw(t, "kind"), ICMPType: rapid.Byte().Draw(t, "type"), ICMPCode: rapid.Byte().Draw(t, "code"),
 			ReplyTTL: rapid.Byte().Draw(t, "rttl"), QuotedTTL: rapid.Byte().Draw(t, "qttl"), QuotedTOS: rapid.Byte().Draw(t, "qtos"),
-			MTU: rapid.Uint32().Draw(t, "mtu"), QuotedSource: addrs().Draw(t, "qsrc"),
+			Values: rapid.SampledFrom([][]probe.Value{nil, {{Name: "site", Text: "fra1"}, {Name: "x", Text: "é \x00"}}}).Draw(t, "values"),
+			MTU:    rapid.Uint32().Draw(t, "mtu"), QuotedSource: addrs().Draw(t, "qsrc"),
 			Delay: durations().Draw(t, "delay"), Bound: durations().Draw(t, "bound"),
 			Missing:       rapid.SampledFrom([]result.Missing{"", result.NoAnswer, "of a later version"}).Draw(t, "missing"),
 			MissingDetail: rapid.String().Draw(t, "detail"),
@@ -117,6 +118,7 @@ func traces() *rapid.Generator[*result.Trace] {
 			tr.Clocks = rapid.MapOfN(str, clocks(), 1, 3).Draw(t, "clocks")
 			tr.Findings = rapid.SliceOfN(findings(), 1, 3).Draw(t, "findings")
 			tr.Rewritten = num.Draw(t, "rewritten")
+			tr.Options = rapid.MapOfN(str, str, 1, 3).Draw(t, "options")
 			tr.Account = result.Account{
 				Asked: num.Draw(t, "asked"), Answered: num.Draw(t, "answered"),
 				Unanswered: []result.Loss{{Reason: result.NoAnswer, Detail: str.Draw(t, "detail"), Count: num.Draw(t, "lost")}},
@@ -146,7 +148,7 @@ func TestJSONTestKnowsEveryField(t *testing.T) {
 		tr := traces().Example(seed)
 		notZero(seen, reflect.ValueOf(tr).Elem())
 	}
-	for _, typ := range []reflect.Type{reflect.TypeFor[result.Trace](), reflect.TypeFor[result.Hop](), reflect.TypeFor[result.Probe](), reflect.TypeFor[result.Counts](), reflect.TypeFor[result.Account](), reflect.TypeFor[result.Loss](), reflect.TypeFor[result.Gap](), reflect.TypeFor[result.Finding](), reflect.TypeFor[result.Clock](), reflect.TypeFor[probe.Label]()} {
+	for _, typ := range []reflect.Type{reflect.TypeFor[result.Trace](), reflect.TypeFor[result.Hop](), reflect.TypeFor[result.Probe](), reflect.TypeFor[result.Counts](), reflect.TypeFor[result.Account](), reflect.TypeFor[result.Loss](), reflect.TypeFor[result.Gap](), reflect.TypeFor[result.Finding](), reflect.TypeFor[result.Clock](), reflect.TypeFor[probe.Label](), reflect.TypeFor[probe.Value]()} {
 		for i := range typ.NumField() {
 			f := typ.Field(i)
 			require.True(t, seen[typ.Name()+"."+f.Name], "%s.%s is never set", typ.Name(), f.Name)

@@ -18,10 +18,12 @@ import (
 // answer. It has no newline at its end. A header is followed by a line per
 // hop, whose fields are two spaces apart: the TTL, and per probe
 //
-//   - `name (address) receiver`, if one of the three differs from the hop's
-//     answered probe before, or `address receiver` if the trace is numeric.
+//   - `name (address) receiver`, if any of it differs from the hop's answered
+//     probe before, or `address receiver` if the trace is numeric.
 //     Where the name is unknown the address stands in for it. The MPLS label
-//     stack that the answer carried follows as traceroute(8) -e shows it.
+//     stack that the answer carried follows as traceroute(8) -e shows it, and
+//     what the destination said, `[name=text,...]`, with `_` for spaces and a
+//     text of more than 64 characters cut short.
 //   - the round-trip time, `1.234 ms`; or where the receiver has another clock
 //     than the sender the time from sending to receiving, and by how much that
 //     can be wrong, `1.234±0.120 ms`. Where the clocks' offset is not known a
@@ -84,7 +86,7 @@ func (w *textWriter) hop(h *Hop) {
 			w.b = append(w.b, '*')
 			continue
 		}
-		if prev == nil || p.Addr != prev.Addr || p.Receiver != prev.Receiver || !slices.Equal(p.MPLS, prev.MPLS) {
+		if prev == nil || p.Addr != prev.Addr || p.Receiver != prev.Receiver || !slices.Equal(p.MPLS, prev.MPLS) || !slices.Equal(p.Values, prev.Values) {
 			w.who(p)
 			w.b = append(w.b, "  "...)
 		}
@@ -114,6 +116,40 @@ func (w *textWriter) who(p *Probe) {
 	if len(p.MPLS) > 0 {
 		w.labels(p.MPLS)
 	}
+	if len(p.Values) > 0 {
+		w.values(p.Values)
+	}
+}
+
+// values shows them at most to the number and length of [probe.MaxValues] and
+// valueWidth.
+func (w *textWriter) values(values []probe.Value) {
+	const valueWidth = 64
+	for i, v := range values[:min(len(values), probe.MaxValues)] {
+		sep := byte(',')
+		if i == 0 {
+			w.b = append(w.b, ' ')
+			sep = '['
+		}
+		w.b = append(w.b, sep)
+		w.short(v.Name, probe.MaxValueName)
+		w.b = append(w.b, '=')
+		w.short(v.Text, valueWidth)
+	}
+	w.b = append(w.b, ']')
+}
+
+// short appends at most so many characters of a word, and "..." for the rest.
+func (w *textWriter) short(s string, most int) {
+	n := 0
+	for i := range s {
+		if n++; n > most {
+			w.safe(s[:i], '_')
+			w.b = append(w.b, "..."...)
+			return
+		}
+	}
+	w.safe(s, '_')
 }
 
 func (w *textWriter) labels(stack []probe.Label) {
@@ -273,6 +309,8 @@ func (w *textWriter) gaps() {
 			w.remark(fmt.Sprintf("agent %s: its kernel dropped %d captured packets %s", g.Agent, g.Count, when))
 		case QueueOverflow:
 			w.remark(fmt.Sprintf("agent %s: its queue to the controller dropped %d captured answers %s", g.Agent, g.Count, when))
+		case NotRead:
+			w.remark(fmt.Sprintf("agent %s captured %d possible answers %s that it could neither read nor pass on in time", g.Agent, g.Count, when))
 		}
 	}
 }

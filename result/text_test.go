@@ -80,6 +80,10 @@ func TestTextOfHops(t *testing.T) {
 	label := func(ls ...probe.Label) func(*result.Probe) {
 		return func(p *result.Probe) { p.MPLS = ls }
 	}
+	says := func(vs ...probe.Value) func(*result.Probe) {
+		return func(p *result.Probe) { p.Values = vs }
+	}
+	site := probe.Value{Name: "site", Text: "fra1"}
 	one := probe.Label{Label: 24015, TC: 3, Bottom: true, TTL: 1}
 	two := probe.Label{Label: 1048575, TTL: 254}
 	for _, c := range []struct {
@@ -101,6 +105,18 @@ func TestTextOfHops(t *testing.T) {
 			want: "7  r (192.0.2.1) a <MPLS:L=1048575,E=0,S=0,T=254/L=24015,E=3,S=1,T=1>  1.000 ms"},
 		{name: "labels change", probes: []result.Probe{answer("r", "192.0.2.1", "a", 1, label(one)), answer("r", "192.0.2.1", "a", 1)},
 			want: "7  r (192.0.2.1) a <MPLS:L=24015,E=3,S=1,T=1>  1.000 ms  r (192.0.2.1) a  1.000 ms"},
+		{name: "values", probes: []result.Probe{answer("d", "192.0.2.1", "a", 1, says(site, probe.Value{Name: "rcode", Text: "0"})), answer("d", "192.0.2.1", "a", 2, says(site, probe.Value{Name: "rcode", Text: "0"}))},
+			want: "7  d (192.0.2.1) a [site=fra1,rcode=0]  1.000 ms  2.000 ms"},
+		{name: "values change", probes: []result.Probe{answer("d", "192.0.2.1", "a", 1, says(site)), answer("d", "192.0.2.1", "a", 2, says(probe.Value{Name: "site", Text: "ams2"})), answer("d", "192.0.2.1", "a", 3)},
+			want: "7  d (192.0.2.1) a [site=fra1]  1.000 ms  d (192.0.2.1) a [site=ams2]  2.000 ms  d (192.0.2.1) a  3.000 ms"},
+		{name: "values behind labels", numeric: true, probes: []result.Probe{answer("d", "192.0.2.1", "a", 1, label(one), says(site))},
+			want: "7  192.0.2.1 a <MPLS:L=24015,E=3,S=1,T=1> [site=fra1]  1.000 ms"},
+		{name: "values that are no words", probes: []result.Probe{answer("d", "192.0.2.1", "a", 1, says(probe.Value{Name: "b  r", Text: "\x1b[2J\n  x\u202e"}, probe.Value{}))},
+			want: "7  d (192.0.2.1) a [b__r=?[2J?__x?,=]  1.000 ms"},
+		{name: "long values", probes: []result.Probe{answer("d", "192.0.2.1", "a", 1, says(probe.Value{Name: "n", Text: strings.Repeat("é", 65)}, probe.Value{Name: "m", Text: strings.Repeat("é", 64)}))},
+			want: "7  d (192.0.2.1) a [n=" + strings.Repeat("é", 64) + "...,m=" + strings.Repeat("é", 64) + "]  1.000 ms"},
+		{name: "many values", probes: []result.Probe{answer("d", "192.0.2.1", "a", 1, says(make([]probe.Value, 20)...))},
+			want: "7  d (192.0.2.1) a [" + strings.Repeat("=,", 15) + "=]  1.000 ms"},
 		{name: "annotated", probes: []result.Probe{answer("r", "192.0.2.1", "a", 1, icmp(3, 1)), answer("r", "192.0.2.1", "a", 2, icmp(3, 13))},
 			want: "7  r (192.0.2.1) a  1.000 ms !H  2.000 ms !X"},
 		{name: "name that is no word", probes: []result.Probe{answer("a b\x1b[2J\n\u202e\xff", "192.0.2.1", "a", 1)},

@@ -27,6 +27,8 @@ type Trace struct {
 	Queries     int        `json:"queries"`                 // probes per hop
 	TOS         uint8      `json:"tos"`                     // the whole byte that probes were sent with
 	Size        int        `json:"size,omitempty"`          // of a probe in bytes, 0: the prober's default
+	// Options are those of the type that were asked for, by name.
+	Options map[string]string `json:"options,omitempty"`
 	// Numeric says that hop names were not asked for; text then shows
 	// addresses only.
 	Numeric bool      `json:"numeric,omitempty"`
@@ -101,6 +103,9 @@ type Probe struct {
 	QuotedSource netip.Addr    `json:"quoted_source,omitzero"`
 	MTU          uint32        `json:"mtu,omitempty"`  // in bytes, of "fragmentation needed" and "packet too big"
 	MPLS         []probe.Label `json:"mpls,omitempty"` // label stack of an ICMP error (RFC 4950), outermost first
+	// Values are what the destination's answer says besides, as its
+	// measurement type reads it, such as the name of its site.
+	Values []probe.Value `json:"values,omitempty"`
 }
 
 // Answered tells whether the probe got an answer in time.

@@ -94,6 +94,19 @@ func TestOptions(t *testing.T) {
 		{"--flows 3", func(s *command.Spec) { s.Flows = 3 }},
 		{"--classic", func(s *command.Spec) { s.Classic = true }},
 		{"--classic --flows 1", func(s *command.Spec) { s.Classic = true }},
+		{"-P dns", func(s *command.Spec) { s.Prober = "dns" }},
+		{"-Pdns-2", func(s *command.Spec) { s.Prober = "dns-2" }},
+		{"--prober=dns -p 5353 --classic", func(s *command.Spec) { s.Prober, s.Port, s.Classic = "dns", 5353, true }},
+		{"--prober dns --flows 2 -f 4", func(s *command.Spec) { s.Prober, s.Flows, s.FirstTTL = "dns", 2, 4 }},
+		{"-M dns", func(s *command.Spec) { s.Prober = "dns" }},
+		{"--module=dns", func(s *command.Spec) { s.Prober = "dns" }},
+		{"-P udp", nil},
+		{"-P icmp", func(s *command.Spec) { s.Prober = "icmp" }},
+		{"-P dns -P ntp", func(s *command.Spec) { s.Prober = "ntp" }},
+		{"-o a=b -P dns", func(s *command.Spec) { s.Prober, s.Options = "dns", map[string]string{"a": "b"} }},
+		{"-P dns -o a=b=c --option x-1= -O 'y= z\"' --options a=d --option=w=-1", func(s *command.Spec) {
+			s.Prober, s.Options = "dns", map[string]string{"a": "d", "x-1": "", "y": ` z"`, "w": "-1"}
+		}},
 		{"28", func(s *command.Spec) { s.Size = 28 }},
 		{"65000", func(s *command.Spec) { s.Size = 65000 }},
 		{"-I 100", func(s *command.Spec) { s.Prober, s.Size = "icmp", 100 }},
@@ -190,6 +203,18 @@ func TestErrors(t *testing.T) {
 		{"volta a b -m " + long, "-m " + long[:64] + "...: max hops must be 1 to 255"},
 		{"volta a b -m", "-m: the option needs a value"},
 		{"volta a b --max-hops", "--max-hops: the option needs a value"},
+		{"volta a b -P DNS", "-P DNS: a kind of probe is called by 1 to 32 lower-case letters, digits or '-', a letter first"},
+		{"volta a b -P 132", "-P 132: a kind of probe is called by 1 to 32 lower-case letters, digits or '-', a letter first"},
+		{"volta a b -P " + long, "-P " + long[:64] + "...: a kind of probe is called by 1 to 32 lower-case letters, digits or '-', a letter first"},
+		{"volta a b -P ''", `prober: must be "udp", "icmp", "tcp", or another one that the agent has`},
+		{"volta a b -P", "-P: the option needs a value"},
+		{"volta a b -o", "-o: the option needs a value"},
+		{"volta a b -O", "-O: the option needs a value"},
+		{"volta a b -o x", "-o x: it must be NAME=VALUE"},
+		{"volta a b -o ''", "-o '': it must be NAME=VALUE"},
+		{"volta a b -o =x", "-o =x: it must be NAME=VALUE, with a name of 1 to 32 lower-case letters, digits or '-', a letter first"},
+		{"volta a b -o A=x", "-o A=x: it must be NAME=VALUE, with a name of 1 to 32 lower-case letters, digits or '-', a letter first"},
+		{"volta a b -o a=" + strings.Repeat("x", 256), "-o a=" + strings.Repeat("x", 62) + "...: a value must have at most 255 bytes, this has 256"},
 		{"volta a b -q 0", "-q 0: queries must be 1 to 10"},
 		{"volta a b -q 1000", "-q 1000: queries must be 1 to 10"},
 		{"volta a b -N 0", "-N 0: simultaneous queries must be 1 to 2550"},
@@ -243,6 +268,10 @@ func TestConflicts(t *testing.T) {
 		{"volta a b -TI", "-T and -I: choose one kind of probe"},
 		{"volta a b -U -I", "-U and -I: choose one kind of probe"},
 		{"volta a b -T -U", "-T and -U: choose one kind of probe"},
+		{"volta a b -P dns -I", "-P and -I: choose one kind of probe"},
+		{"volta a b -T -M dns", "-T and -P: choose one kind of probe"},
+		{"volta a b -P icmp -p 7", "-p 7: ICMP probes (-I) have no port, and their sequence number identifies the probe: leave it out, or use UDP or TCP"},
+		{"volta a b -P tcp --classic", "--classic: only UDP probes can be sent so, not tcp"},
 		{"volta a b -4 -6", "-4 and -6: choose one address family"},
 		{"volta a b -64", "-4 and -6: choose one address family"},
 		{"volta a 2001:db8::1 -4", "-4: the destination 2001:db8::1 is an IPv6 address"},
@@ -266,11 +295,9 @@ func TestOptionsThatVoltaDoesNotHave(t *testing.T) {
 		"-g": "source routing", "--gateway": "source routing",
 		"-i": "choice of the interface", "--interface": "choice of the interface",
 		"-l": "choice of the flow label", "--flowlabel": "choice of the flow label",
-		"-M": "choice of the method by name", "--module": "choice of the method by name",
-		"-O": "options of a method", "--options": "options of a method",
-		"-P": "raw probes of a protocol", "--protocol": "raw probes of a protocol",
-		"-r": "bypass of the routing table",
-		"-s": "choice of the source address", "--source": "choice of the source address",
+		"--protocol": "raw probes of a protocol",
+		"-r":         "bypass of the routing table",
+		"-s":         "choice of the source address", "--source": "choice of the source address",
 		"-UL": "UDP-Lite probes", "--sport": "choice of the source port", "--fwmark": "firewall mark",
 		"--mtu": "path MTU discovery", "--back": "backward hops",
 		"-V": "version of the program", "--version": "version of the program", "--help": "help text",
@@ -325,6 +352,14 @@ func TestValidate(t *testing.T) {
 		"-w 5,3,1001: wait must be MAX or MAX,HERE,NEAR, with MAX 0.001 to 3600 seconds, HERE and NEAR 0 to 1000": func(s *command.Spec) { s.WaitNear = 1001 },
 		"-z 60001: time between probes must be 0 to 10 seconds, or above 10 to 60000 milliseconds":                func(s *command.Spec) { s.Interval = 60001 * time.Millisecond },
 		`destination "a\nb": a host name or address cannot hold spaces or control characters`:                     func(s *command.Spec) { s.Target = "a\nb" },
+		"-o: there are 65 options of the prober, they must be at most 64": func(s *command.Spec) {
+			s.Options = map[string]string{}
+			for i := range 65 {
+				s.Options["o"+strconv.Itoa(i)] = ""
+			}
+		},
+		`-o "a=b\n": a value cannot hold control characters`:  func(s *command.Spec) { s.Options = map[string]string{"a": "b\n"} },
+		`-o "a=\xff": a value cannot hold control characters`: func(s *command.Spec) { s.Options = map[string]string{"a": "\xff"} },
 	} {
 		require.EqualError(t, with(f).Validate(), want)
 	}
@@ -335,7 +370,7 @@ func specs() *rapid.Generator[command.Spec] {
 		s := command.Spec{
 			Source:       rapid.StringMatching(`[A-Za-z0-9._-]{1,64}`).Draw(t, "source"),
 			Target:       rapid.StringMatching(`[A-Za-z0-9."'\\$#:%ü][A-Za-z0-9."'\\$#:%ü-]{0,100}`).Draw(t, "target"),
-			Prober:       rapid.SampledFrom([]string{"udp", "icmp", "tcp"}).Draw(t, "prober"),
+			Prober:       rapid.SampledFrom([]string{"udp", "icmp", "tcp", "dns"}).Draw(t, "prober"),
 			MaxTTL:       rapid.IntRange(1, 255).Draw(t, "max"),
 			Queries:      rapid.IntRange(1, 10).Draw(t, "queries"),
 			SimQueries:   rapid.IntRange(1, 2550).Draw(t, "sim"),
@@ -360,6 +395,9 @@ func specs() *rapid.Generator[command.Spec] {
 			s.Classic = true
 		} else {
 			s.Flows = rapid.IntRange(1, s.Queries).Draw(t, "flows")
+		}
+		if options := rapid.MapOfN(rapid.StringMatching(`[a-z][a-z0-9-]{0,31}`), rapid.StringMatching(`[-= "'\\$#ü,a-z]{0,40}`), 0, 3).Draw(t, "options"); len(options) > 0 {
+			s.Options = options
 		}
 		if rapid.Bool().Draw(t, "no factors") {
 			s.WaitHere, s.WaitNear = 0, 0
@@ -387,6 +425,7 @@ func TestWordsAreShort(t *testing.T) {
 		"node1 example.com -4 -F -f 2 -T -m 20 -N 4 -n -p 443 -t 2 -w 1 -q 2 -z 0.01 --flows 2",
 		"node1 example.com -t 0x01 -w 1.5,2,0 -z 10500 --classic",
 		"-n -- -node1 example.com 100",
+		"node1 example.com -P dns -o a=b -o c=d -q 1",
 	} {
 		got, err := command.ParseArgs(strings.Fields(words))
 		require.NoError(t, err)
@@ -402,7 +441,7 @@ func TestUsageNamesEveryOption(t *testing.T) {
 	for _, o := range []string{
 		"-4", "-6", "-F  --dont-fragment", "-f hop  --first=hop", "-I  --icmp", "-T  --tcp", "-m hops  --max-hops=hops",
 		"-N probes  --sim-queries=probes", "-n", "-p port  --port=port", "-t tos  --tos=tos", "-w MAX,HERE,NEAR  --wait=MAX,HERE,NEAR",
-		"-q probes  --queries=probes", "-z time  --sendwait=time", "-U  --udp", "--flows=count", "--classic",
+		"-q probes  --queries=probes", "-z time  --sendwait=time", "-U  --udp", "-P name  --prober=name", "-o name=value  --option=name=value", "--flows=count", "--classic",
 	} {
 		require.Contains(t, usage, "\n  "+o)
 	}
@@ -417,7 +456,7 @@ func TestUsageNamesEveryOption(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	for i, line := range []string{
 		"volta node1 google.com -m 30 -q 5 -w 2", "volta node1 google.com -I", "volta a b -t 2 100", "volta a b -UL",
-		"volta -w 1/2/3 -z 11 -nFT --port=80 -- -a b", `volta 'a' "b" \-n --icmp=x`, "volta a b --flows 3 -N 7 -4", "volta a b -é --=",
+		"volta -w 1/2/3 -z 11 -nFT --port=80 -- -a b", `volta 'a' "b" \-n --icmp=x`, "volta a b --flows 3 -N 7 -4", "volta a b -é --=", "volta a b -P dns -o q=example.com -O 'w=a b' --option=x=",
 	} {
 		f.Add(line)
 		f.Add(line + " " + strconv.Itoa(i))

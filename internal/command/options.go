@@ -47,6 +47,10 @@ var options = []option{
 		set: setInterval},
 	{short: "U", long: "udp", help: "Probe with UDP to port 53, or that of -p. UDP to\nport 33434 is what happens without -I, -T and -U",
 		set: func(p *parser, _ string) error { p.dns = true; return p.prober("udp", "-U") }},
+	{short: "P", long: "prober", arg: "name", help: "Probe with a kind of probe that the source has by\nthat name, udp, icmp, tcp or another. -M is the\nsame",
+		set: func(p *parser, v string) error { return p.prober(v, "-P") }},
+	{short: "o", long: "option", arg: "name=value", help: "Set an option that the kind of probe has. Can be\ngiven again for another. -O is the same",
+		set: setOption},
 	{long: "flows", arg: "count", help: "Flows that the probes of a hop are spread over, at\nmost as many as -q (1: routers that balance load\nby flow send all probes along one path)",
 		set: func(p *parser, v string) error { return flows.parse(&p.Flows, v) }},
 	{long: "classic", help: "Make every probe a flow of its own, told apart by\nits source port. UDP only",
@@ -63,20 +67,25 @@ var refused = []struct{ short, long, what string }{
 	{"s", "source", "choice of the source address"},
 	{"e", "extensions", "dump of ICMP extensions"},
 	{"A", "as-path-lookups", "AS path lookups"},
-	{"M", "module", "choice of the method by name"},
-	{"O", "options", "options of a method"},
 	{"", "sport", "choice of the source port"},
 	{"", "fwmark", "firewall mark"},
 	{"D", "dccp", "DCCP probes"},
-	{"P", "protocol", "raw probes of a protocol"},
+	{"", "protocol", "raw probes of a protocol"},
 	{"", "mtu", "path MTU discovery"},
 	{"", "back", "backward hops"},
 	{"V", "version", "version of the program"},
 	{"", "help", "help text"},
 }
 
-// aliases are long forms of the original Voltadomar.
-var aliases = map[string]string{"max-ttls": "max-hops", "waittime": "wait", "nqueries": "queries"}
+// aliases are other long forms: those of the original Voltadomar, and those
+// that traceroute(8) has for what is much the same.
+var aliases = map[string]string{
+	"max-ttls": "max-hops", "waittime": "wait", "nqueries": "queries",
+	"module": "prober", "options": "option",
+}
+
+// synonyms are short forms of traceroute(8) for what is much the same.
+var synonyms = map[string]string{"M": "P", "O": "o"}
 
 func refuse(name, what string) error {
 	return &UsageError{Reason: fmt.Sprintf("%s (%s) is an option of traceroute(8) that volta does not have", name, what)}
@@ -125,6 +134,22 @@ func given(v string) string {
 		return "''"
 	}
 	return v
+}
+
+// setOption reads name=value. All that is behind the first sign is the value.
+func setOption(p *parser, v string) error {
+	name, value, ok := strings.Cut(v, "=")
+	if !ok {
+		return &UsageError{Option: "-o", Value: given(v), Reason: "it must be NAME=VALUE"}
+	}
+	if err := checkOption(name, value); err != nil {
+		return err
+	}
+	if p.Options == nil {
+		p.Options = map[string]string{}
+	}
+	p.Options[name] = value
+	return nil
 }
 
 func setPort(p *parser, v string) error {

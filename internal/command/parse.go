@@ -129,6 +129,10 @@ func (p *parser) options(args []string) ([]string, error) {
 	for _, o := range options {
 		p.define(set, o)
 	}
+	for short, same := range synonyms {
+		i := slices.IndexFunc(options, func(o option) bool { return o.short == same })
+		p.define(set, option{short: short, arg: options[i].arg, set: options[i].set})
+	}
 	for _, r := range refused {
 		name := "-" + r.short
 		if r.short == "" || r.long != "" && slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, "--"+r.long) }) {

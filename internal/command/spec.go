@@ -8,13 +8,17 @@
 package command
 
 import (
+	"maps"
 	"math"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"bitbucket.org/uwpatio/voltadomar/probe"
 )
 
 // What the options stand at if they are not given, as in traceroute(8).
@@ -59,6 +63,10 @@ type Spec struct {
 	Source string // the agent's id: 1 to 64 letters, digits, '.', '_' and '-'
 	Target string // host name or address, at most 253 bytes
 	Prober string // "udp", "icmp", "tcp", or another one that the agent has
+	// Options are those of the prober, by name, nil if there are none: names
+	// of 1 to 32 lower-case letters, digits or '-', at most 64 of them, with
+	// values of at most 255 bytes. What they mean the prober decides.
+	Options map[string]string
 
 	FirstTTL   int // 1 to MaxTTL
 	MaxTTL     int // 1 to 255
@@ -102,6 +110,7 @@ func (s Spec) Validate() error {
 		func() error { return CheckAgent(s.Source) },
 		func() error { return checkTarget(s.Target) },
 		s.checkProber,
+		s.checkOptions,
 		func() error { return maxHops.check(s.MaxTTL) },
 		func() error { return firstHop(s.MaxTTL).check(s.FirstTTL) },
 		func() error { return queries.check(s.Queries) },
@@ -153,8 +162,12 @@ func (s Spec) checkProber() error {
 		}
 	case "":
 		return &UsageError{Option: "prober", Reason: `must be "udp", "icmp", "tcp", or another one that the agent has`}
+	default:
+		if !probe.WellNamed(s.Prober) {
+			return &UsageError{Option: "-P", Value: s.Prober, Reason: "a kind of probe is called by 1 to 32 lower-case letters, digits or '-', a letter first"}
+		}
 	}
-	if s.Classic && s.Prober != "udp" {
+	if s.Classic && (s.Prober == "icmp" || s.Prober == "tcp") {
 		return &UsageError{Option: "--classic", Reason: "only UDP probes can be sent so, not " + s.Prober}
 	}
 	if s.Classic && s.Flows > 1 {
@@ -162,6 +175,30 @@ func (s Spec) checkProber() error {
 	}
 	if s.Size != 0 {
 		return packetLen.check(s.Size)
+	}
+	return nil
+}
+
+func (s Spec) checkOptions() error {
+	if len(s.Options) > probe.MaxOptions {
+		return &UsageError{Option: "-o", Reason: "there are " + strconv.Itoa(len(s.Options)) + " options of the prober, they must be at most " + strconv.Itoa(probe.MaxOptions)}
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Options)) {
+		if err := checkOption(name, s.Options[name]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkOption(name, value string) error {
+	switch {
+	case !probe.WellNamed(name):
+		return &UsageError{Option: "-o", Value: name + "=" + value, Reason: "it must be NAME=VALUE, with a name of 1 to 32 lower-case letters, digits or '-', a letter first"}
+	case len(value) > probe.MaxOptionValue:
+		return &UsageError{Option: "-o", Value: name + "=" + value, Reason: "a value must have at most " + strconv.Itoa(probe.MaxOptionValue) + " bytes, this has " + strconv.Itoa(len(value))}
+	case !utf8.ValidString(value), strings.ContainsFunc(value, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return &UsageError{Option: "-o", Value: name + "=" + value, Reason: "a value cannot hold control characters"}
 	}
 	return nil
 }
@@ -221,6 +258,14 @@ func (s Spec) Words() []string {
 	number("-m", s.MaxTTL, DefaultMaxTTL)
 	number("-N", s.SimQueries, DefaultSimQueries)
 	flag("-n", s.Numeric)
+	switch s.Prober {
+	case "udp", "icmp", "tcp":
+	default:
+		opts = append(opts, "-P", s.Prober)
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Options)) {
+		opts = append(opts, "-o", name+"="+s.Options[name])
+	}
 	number("-p", int(s.Port), 0)
 	switch s.TOS {
 	case 0:
