@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"time"
@@ -33,6 +34,9 @@ var (
 	ErrUsage = fault.ErrUsage
 	// ErrUnknownAgent says that no agent of that id is connected: code 404.
 	ErrUnknownAgent = fault.ErrUnknownAgent
+	// ErrUnknownProber says that the agent has no measurement type of that
+	// name: code 400. It is [ErrUsage] too.
+	ErrUnknownProber = fault.ErrUnknownProber
 	// ErrDuplicateAgent says that an agent of that id is connected: code 409.
 	ErrDuplicateAgent = fault.ErrDuplicateAgent
 	// ErrAgentLost says that the source agent disconnected: code 503.
@@ -79,6 +83,9 @@ type Measurement struct {
 	Source string // id of the agent that sends
 	Target string // host name or address
 	Prober string // "udp" (default), "icmp", "tcp", or another one the agent has
+	// Options are those of the prober, by name; what is missing has its
+	// default.
+	Options map[string]string
 
 	FirstTTL int // 1 to MaxTTL; default 1
 	MaxTTL   int // 1 to 255; default 30
@@ -128,7 +135,7 @@ func fromSpec(s command.Spec) Measurement {
 		FirstTTL: s.FirstTTL, MaxTTL: s.MaxTTL, Queries: s.Queries, Window: s.SimQueries,
 		Wait: s.WaitMax, Here: s.WaitHere, Near: s.WaitNear, Interval: s.Interval,
 		TOS: s.TOS, Port: s.Port, Size: s.Size, DontFragment: s.DontFragment,
-		Family: s.Family, Flows: s.Flows, Numeric: s.Numeric,
+		Family: s.Family, Flows: s.Flows, Numeric: s.Numeric, Options: s.Options,
 	}
 	if s.Classic {
 		m.FlowMode = probe.Classic
@@ -152,6 +159,7 @@ func (m Measurement) spec() (controller.Spec, error) {
 		WaitMax: or(m.Wait, d.WaitMax), WaitHere: max(0, or(m.Here, d.WaitHere)), WaitNear: max(0, or(m.Near, d.WaitNear)),
 		TOS: m.TOS, Port: m.Port, DontFragment: m.DontFragment, Numeric: m.Numeric, Interval: m.Interval,
 		Family: m.Family, Size: m.Size, Flows: or(m.Flows, d.Flows), Classic: m.FlowMode == probe.Classic,
+		Options: m.Options,
 	}
 	if err := c.Validate(); err != nil {
 		return controller.Spec{}, err
@@ -166,7 +174,7 @@ func (m Measurement) spec() (controller.Spec, error) {
 		Source: c.Source, Target: c.Target, Prober: c.Prober, FirstTTL: c.FirstTTL, MaxTTL: c.MaxTTL,
 		Queries: c.Queries, Window: c.SimQueries, Wait: c.WaitMax, Here: c.WaitHere, Near: c.WaitNear,
 		TOS: c.TOS, Port: c.Port, Size: c.Size, Flows: c.Flows, Mode: m.FlowMode, Interval: c.Interval,
-		Family: c.Family, DontFragment: c.DontFragment, Numeric: c.Numeric,
+		Family: c.Family, DontFragment: c.DontFragment, Numeric: c.Numeric, Options: maps.Clone(c.Options),
 	}, nil
 }
 
@@ -253,6 +261,9 @@ func (c *Controller) Run(ctx context.Context, transports ...transport.Transport)
 // Agents returns the ids of the connected agents, sorted.
 func (c *Controller) Agents() []string { return c.c.Agents() }
 
+// Types returns what each connected agent can measure, by its id.
+func (c *Controller) Types() map[string][]probe.Type { return c.c.Types() }
+
 // WaitAgents returns when all the named agents are connected. If ctx ends
 // before, the error is [ErrUnknownAgent] and the context's.
 func (c *Controller) WaitAgents(ctx context.Context, ids ...string) error {
@@ -331,7 +342,9 @@ type AgentConfig struct {
 	// Port is the agent's door to the network, see [OpenPort]. The agent owns
 	// it: Run closes it.
 	Port probe.Port
-	// Probers replaces the measurement types UDP, ICMP echo and TCP SYN.
+	// Probers are the agent's measurement types, each with a name of its own.
+	// Default: [DefaultProbers]. Whatever they are, the agent reports answers
+	// to UDP, ICMP echo and TCP SYN probes of others that land at it.
 	Probers []probe.Prober
 	// Clock names the clock that the port's times come from. Agents with the
 	// same name claim to read the same clock, and times between them are shown
@@ -372,10 +385,29 @@ func NewAgent(cfg AgentConfig) (*Agent, error) {
 	if cfg.Probers == nil {
 		cfg.Probers = DefaultProbers()
 	}
+	if err := checkProbers(cfg.Probers); err != nil {
+		return nil, err
+	}
 	return &Agent{agent.New(agent.Config{
 		ID: cfg.ID, Clock: or(cfg.Clock, processClock), Instance: draw(), Port: cfg.Port,
 		Probers: cfg.Probers, Logger: logger(cfg.Logger),
 	})}, nil
+}
+
+// checkProbers says what is wrong with the measurement types of an agent.
+func checkProbers(all []probe.Prober) error {
+	seen := map[string]bool{}
+	for _, p := range all {
+		t := probe.Describe(p)
+		if err := t.Check(); err != nil {
+			return fmt.Errorf("agent config: Probers: %w", err)
+		}
+		if seen[t.Name] {
+			return fmt.Errorf("agent config: Probers: two are called %q", t.Name)
+		}
+		seen[t.Name] = true
+	}
+	return nil
 }
 
 // Run connects to the controller behind t and works for it, reconnecting with

@@ -47,13 +47,32 @@ func (k OptionKind) String() string {
 	return ""
 }
 
+// MarshalText writes the kind as String does. The error is [ErrType] for one
+// that there is not.
+func (k OptionKind) MarshalText() ([]byte, error) {
+	if k.String() == "" {
+		return nil, fmt.Errorf("%w: kind %d: must be 0 to %d", ErrType, k, len(optionKinds)-1)
+	}
+	return []byte(k.String()), nil
+}
+
+// UnmarshalText reads what MarshalText wrote. The error is [ErrType].
+func (k *OptionKind) UnmarshalText(text []byte) error {
+	i := slices.Index(optionKinds[:], string(text))
+	if i < 0 {
+		return fmt.Errorf("%w: kind %.64q: must be one of %s", ErrType, text, strings.Join(optionKinds[:], ", "))
+	}
+	*k = OptionKind(i)
+	return nil
+}
+
 // Option is one that a prober has.
 type Option struct {
-	Name    string // 1 to 32 lower-case letters, digits or '-'
-	Kind    OptionKind
-	Choices []string // of a ChoiceOption
-	Default string
-	Help    string // a line
+	Name    string     `json:"name"` // 1 to 32 lower-case letters, digits or '-'
+	Kind    OptionKind `json:"kind"`
+	Choices []string   `json:"choices,omitempty"` // of a ChoiceOption
+	Default string     `json:"default"`
+	Help    string     `json:"help,omitempty"` // a line
 }
 
 // ErrOption says that an option, or its value, is wrong.

@@ -3,6 +3,7 @@ package probe
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -125,20 +126,20 @@ func printable(s string) bool {
 	return len(s) <= maxText && utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
-// CleanValues makes values fit to be stored and shown, whoever made them: at
-// most [MaxValues] of them stay, each with a good name, and what a terminal
-// might act on is replaced in their texts. It changes them in place.
+// CleanValues returns values fit to be stored and shown, whoever made them: at
+// most [MaxValues] of them, each with a good name, and with what a terminal
+// might act on replaced in their texts. It does not change values, and returns
+// them themselves if they are fit.
 func CleanValues(values []Value) []Value {
-	kept := values[:0]
-	for _, v := range values {
-		if !namesValue(v.Name) || len(kept) == MaxValues {
-			continue
-		}
-		v.Text = cleanText(v.Text)
-		kept = append(kept, v)
+	fit := func(v Value) bool { return namesValue(v.Name) && printable(v.Text) }
+	if len(values) <= MaxValues && !slices.ContainsFunc(values, func(v Value) bool { return !fit(v) }) {
+		return values
 	}
-	if len(kept) == 0 {
-		return nil
+	var kept []Value
+	for _, v := range values {
+		if namesValue(v.Name) && len(kept) < MaxValues {
+			kept = append(kept, Value{v.Name, cleanText(v.Text)})
+		}
 	}
 	return kept
 }

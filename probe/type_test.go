@@ -2,6 +2,8 @@ package probe_test
 
 import (
 	"context"
+	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
@@ -63,15 +65,34 @@ func TestTypeCheck(t *testing.T) {
 	require.NoError(t, right.Check())
 }
 
+func TestTypeJSON(t *testing.T) {
+	want := probe.Describe(udp.Carry(wiretest.Payload{}))
+	want.Options = append(want.Options, probe.Option{Name: "how", Kind: probe.ChoiceOption, Choices: []string{"a", "b"}, Default: "a"})
+	b, err := json.Marshal(want)
+	require.NoError(t, err)
+	require.JSONEq(t, `{"name": "test", "help": "something to carry", "port": 7, "options": [
+		{"name": "length", "kind": "int", "default": "16", "help": "of the data"},
+		{"name": "how", "kind": "choice", "choices": ["a", "b"], "default": "a"}]}`, string(b))
+	var got probe.Type
+	require.NoError(t, json.Unmarshal(b, &got))
+	require.Equal(t, want, got)
+	require.ErrorIs(t, json.Unmarshal([]byte(`{"options": [{"kind": "float"}]}`), &got), probe.ErrType)
+	_, err = json.Marshal(probe.Option{Kind: 9})
+	require.ErrorIs(t, err, probe.ErrType)
+}
+
 func TestCleanValues(t *testing.T) {
 	long := strings.Repeat("é", 200)
 	in := []probe.Value{
 		{Name: "site", Text: "fra1"}, {Name: "Site", Text: "x"}, {Name: "", Text: "x"}, {Name: strings.Repeat("a", 33)},
 		{Name: "4-in", Text: "\x1b]0;gone\x07"}, {Name: "long", Text: long}, {Name: "bad", Text: "\xff\u202e"},
 	}
+	before := slices.Clone(in)
 	require.Equal(t, []probe.Value{
 		{Name: "site", Text: "fra1"}, {Name: "4-in", Text: "?]0;gone?"}, {Name: "long", Text: long[:254]}, {Name: "bad", Text: "??"},
 	}, probe.CleanValues(in))
+	require.Equal(t, before, in, "somebody else's")
+	require.Zero(t, testing.AllocsPerRun(10, func() { probe.CleanValues(in[:1]) }))
 	require.Nil(t, probe.CleanValues([]probe.Value{{Name: "?"}}))
 	require.Nil(t, probe.CleanValues(nil))
 	many := make([]probe.Value, 100)

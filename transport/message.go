@@ -19,8 +19,10 @@ type Hello struct {
 	// Clock names the clock that the agent stamps with: agents with the same
 	// name read the same clock.
 	Clock   string
-	Probers []string     // the measurement types it can run
+	Types   []probe.Type // the measurement types it can run
 	Sources []netip.Addr // one address per family it can send from
+	// Watches says that it takes [Watch], [Unwatch] and [Read].
+	Watches bool
 }
 
 // Welcome accepts an agent. It captures answers from then on and reports
@@ -39,6 +41,7 @@ type Refused struct {
 type Job struct {
 	Session      uint64
 	Prober       string
+	Options      map[string]string // of the prober, by name
 	Key          probe.Key
 	Dst          netip.Addr
 	DstPort      uint16
@@ -110,7 +113,8 @@ type Check struct {
 }
 
 // Status answers a check. All that the agent captured before Replied was
-// reported before, dropped packets included.
+// reported before, dropped packets included, but for what is being read by a
+// prober that is a [probe.Batcher].
 type Status struct {
 	Seq uint64 // of the check
 	// Received and Replied are when the check came in and when this left, by
@@ -123,6 +127,90 @@ type Status struct {
 	// its estimates.
 	Discipline         string
 	MaxError, EstError time.Duration
+	// Behind tells of watches of which datagrams have been waiting to be read.
+	Behind []Backlog
+}
+
+// Backlog is how many datagrams of a watch have been waiting to be read.
+type Backlog struct {
+	Number uint64 // of the watch
+	Count  uint64
+}
+
+// MaxForwarded is the longest datagram in bytes that agents pass on.
+const MaxForwarded = 1500
+
+// Watch asks an agent for the direct answers that Dst sends to probes of a
+// measurement type, beside those that it knows as a matter of course. If it
+// has the type it reads them, otherwise it passes on, with [Unread], what
+// Dst sent and no other type claims. It answers with a [Watching].
+type Watch struct {
+	Number  uint64 // of this watch
+	Prober  string
+	Options map[string]string // of the prober, by name
+	Dst     netip.Addr
+}
+
+// Unwatch ends a watch.
+type Unwatch struct {
+	Number uint64
+}
+
+// Watching says that an agent watches from now on; or, with a reason, that it
+// cannot read any more.
+type Watching struct {
+	Number uint64
+	Code   int // as in HTTP, 0: all is well
+	Reason string
+}
+
+// Unread passes on what may be direct answers, to be read elsewhere.
+type Unread struct {
+	Number    uint64 // of the watch
+	Datagrams []Captured
+	// Dropped counts those captured since the last report that were too long,
+	// too many or too late to be read or passed on.
+	Dropped uint64
+	// Step is that of [Sent], when the datagrams had been captured.
+	Step uint64
+}
+
+// Captured is a datagram that may be a direct answer, from the IP header on.
+type Captured struct {
+	Data  []byte // at most [MaxForwarded] bytes
+	Time  time.Time
+	Stamp probe.Stamp
+}
+
+// Read asks an agent that has the type of a watch to read what others
+// captured. It answers each of them once, with a [Reading].
+type Read struct {
+	Number    uint64 // of the watch
+	Datagrams []Reference
+}
+
+// Reference is a datagram under a number that the controller gave it.
+type Reference struct {
+	Ref  uint64
+	Data []byte // at most [MaxForwarded] bytes
+}
+
+// Readings is what an agent read in the datagrams of a [Read].
+type Readings struct {
+	Number   uint64 // of the watch
+	Readings []Reading
+}
+
+// Reading is what one of them says. All else the controller knows itself.
+type Reading struct {
+	Ref uint64
+	// OK says that it answers a probe. The other fields are then those of
+	// [probe.Answer].
+	OK      bool
+	ID      uint16
+	Tag     uint64
+	TagBits uint8
+	Values  []probe.Value
 }
 
 func (*Hello) message()   {}
@@ -136,3 +224,10 @@ func (*Failed) message()  {}
 func (*Answers) message() {}
 func (*Check) message()   {}
 func (*Status) message()  {}
+
+func (*Watch) message()    {}
+func (*Unwatch) message()  {}
+func (*Watching) message() {}
+func (*Unread) message()   {}
+func (*Read) message()     {}
+func (*Readings) message() {}

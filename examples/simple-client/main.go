@@ -32,9 +32,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	fs.SetInterspersed(false)
 	controller := fs.StringP("controller", "c", "localhost:50051", "`HOST:PORT` of the controller")
 	asJSON := fs.Bool("json", false, "print the result as JSON")
+	types := fs.Bool("types", false, "list what the agents can measure, with the options of each type")
 	insecure := fs.Bool("insecure", false, "talk plain text to a controller on another host")
 	files := tlsfiles.Add(fs, "vouch for the controller")
-	usage := "Usage: simple-client -c CONTROLLER [--insecure] [--json] SOURCE DESTINATION [volta options]\n\n" +
+	usage := "Usage: simple-client -c CONTROLLER [--insecure] [--json] SOURCE DESTINATION [volta options]\n" +
+		"       simple-client -c CONTROLLER [--insecure] [--json] --types\n\n" +
 		"Runs a traceroute from the agent SOURCE. Exits 0 on success, 1 when the\n" +
 		"measurement is refused or fails, 2 on wrong usage.\n\n" + fs.FlagUsages() + "\n" + volta.Usage()
 
@@ -49,7 +51,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case err != nil:
 		return wrong(err)
 	}
-	if _, err := volta.ParseArgs(fs.Args()); err != nil {
+	if *types {
+		if fs.NArg() > 0 {
+			return wrong(fmt.Errorf("%q: --types takes no operands", fs.Arg(0)))
+		}
+	} else if _, err := volta.ParseArgs(fs.Args()); err != nil {
 		return wrong(err)
 	}
 	tlsConfig, err := files.Client()
@@ -62,18 +68,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	defer client.Close()
 
-	trace, err := client.Measure(ctx, fs.Args(), nil)
-	if trace != nil {
-		text := []byte(trace.Text())
-		if *asJSON {
-			var jsonErr error
-			if text, jsonErr = json.MarshalIndent(trace, "", "  "); jsonErr != nil {
-				err = errors.Join(err, jsonErr)
-			}
-		}
-		if _, failed := fmt.Fprintf(stdout, "%s\n", text); failed != nil {
-			err = errors.Join(err, failed)
-		}
+	if *types {
+		err = listTypes(ctx, client, stdout, *asJSON)
+	} else {
+		err = measure(ctx, client, fs.Args(), stdout, *asJSON)
 	}
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		err = cause
@@ -83,4 +81,38 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 1
 	}
 	return 0
+}
+
+// measure runs a measurement and prints what there is of it.
+func measure(ctx context.Context, client *grpctransport.Client, args []string, stdout io.Writer, asJSON bool) error {
+	trace, err := client.Measure(ctx, args, nil)
+	if trace == nil {
+		return err
+	}
+	if asJSON {
+		return errors.Join(err, printJSON(stdout, trace))
+	}
+	_, failed := fmt.Fprintf(stdout, "%s\n", trace.Text())
+	return errors.Join(err, failed)
+}
+
+// listTypes prints what the agents can measure.
+func listTypes(ctx context.Context, client *grpctransport.Client, stdout io.Writer, asJSON bool) error {
+	all, err := client.Types(ctx)
+	switch {
+	case err != nil:
+		return err
+	case asJSON:
+		return printJSON(stdout, all)
+	}
+	_, err = io.WriteString(stdout, typesText(all))
+	return err
+}
+
+func printJSON(w io.Writer, v any) error {
+	text, err := json.MarshalIndent(v, "", "  ")
+	if err == nil {
+		_, err = fmt.Fprintf(w, "%s\n", text)
+	}
+	return err
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	volta "bitbucket.org/uwpatio/voltadomar"
+	"bitbucket.org/uwpatio/voltadomar/probe"
 	"bitbucket.org/uwpatio/voltadomar/result"
 	"bitbucket.org/uwpatio/voltadomar/transport/grpctransport"
 )
@@ -23,6 +24,7 @@ type users struct {
 	args  chan []string
 	trace *result.Trace
 	err   error
+	types map[string][]probe.Type
 }
 
 func (u *users) Do(_ context.Context, args []string, _ func(result.Event)) (*result.Trace, error) {
@@ -31,6 +33,7 @@ func (u *users) Do(_ context.Context, args []string, _ func(result.Event)) (*res
 }
 func (*users) Command(context.Context, string) (int, string) { return 200, "" }
 func (*users) Agents() []string                              { return nil }
+func (u *users) Types() map[string][]probe.Type              { return u.types }
 
 // serve returns the address of a controller that answers with trace and err.
 func serve(t *testing.T, trace *result.Trace, err error) (addr string, args <-chan []string) {
@@ -70,6 +73,7 @@ func TestUsage(t *testing.T) {
 		{"node1 example.com -t 999", "-t 999: "},
 		{"node1 example.com -A", "-A"},
 		{"node1 example.com --json", "--json: unknown option"},
+		{"--types node1", `"node1": --types takes no operands`},
 		{"no/node example.com", "no/node: an agent's id must be"},
 		{"--nonsense node1 example.com", "unknown flag: --nonsense"},
 		{"-c", "flag needs an argument"},
@@ -95,11 +99,58 @@ func TestHelp(t *testing.T) {
 			var stdout, stderr bytes.Buffer
 			require.Zero(t, run(t.Context(), strings.Fields(args), &stdout, &stderr))
 			require.Empty(t, stderr.String())
-			for _, s := range []string{"Usage: simple-client", "--controller", "--insecure", "--json", "--ca", volta.Usage()} {
+			for _, s := range []string{"Usage: simple-client", "--controller", "--insecure", "--json", "--types", "--ca", volta.Usage()} {
 				require.Contains(t, stdout.String(), s)
 			}
 		})
 	}
+}
+
+func TestTypes(t *testing.T) {
+	dns := probe.Type{Name: "dns", Help: "asks a server\x1b[2J for its name", Port: 53, Remote: true, Options: []probe.Option{
+		{Name: "query", Kind: probe.ChoiceOption, Choices: []string{"id.server", "nsid"}, Default: "nsid", Help: "what is asked"},
+		{Name: "name", Kind: probe.StringOption}, {Name: "edns", Kind: probe.BoolOption, Default: "true"},
+		{Name: "wait", Kind: probe.DurationOption, Default: "5ms"}, {Name: "strange", Kind: 9},
+	}}
+	older := dns
+	older.Options = nil
+	all := map[string][]probe.Type{"b": {{Name: "udp"}, dns}, "a": {{Name: "udp"}}, "c": {dns, older}, "none": nil}
+	for _, tt := range []struct {
+		types map[string][]probe.Type
+		want  string
+	}{
+		{nil, "no agent is connected\n"},
+		{all, `dns  at b, c
+    asks a server?[2J for its name (port 53)
+    -o query=id.server|nsid (nsid): what is asked
+    -o name=STRING
+    -o edns=true|false (true)
+    -o wait=DURATION (5ms)
+    -o strange=
+dns  at c
+    asks a server?[2J for its name (port 53)
+udp  at a, b
+`},
+	} {
+		s, err := grpctransport.Listen(grpctransport.ServerConfig{Addr: "127.0.0.1:0", Users: &users{types: tt.types}})
+		require.NoError(t, err)
+		var stdout, stderr bytes.Buffer
+		require.Zero(t, run(t.Context(), []string{"-c", s.Addr().String(), "--types"}, &stdout, &stderr), stderr.String())
+		require.Equal(t, tt.want, stdout.String())
+		require.NoError(t, s.Close())
+	}
+	dns.Options = dns.Options[:4]
+	want := map[string][]probe.Type{"a": {dns}}
+	s, err := grpctransport.Listen(grpctransport.ServerConfig{Addr: "127.0.0.1:0", Users: &users{types: want}})
+	require.NoError(t, err)
+	var stdout, stderr bytes.Buffer
+	require.Zero(t, run(t.Context(), []string{"-c", s.Addr().String(), "--json", "--types"}, &stdout, &stderr), stderr.String())
+	var got map[string][]probe.Type
+	require.NoError(t, json.Unmarshal(stdout.Bytes(), &got))
+	require.Equal(t, want, got)
+	require.NoError(t, s.Close())
+	require.Equal(t, 1, run(t.Context(), []string{"-c", s.Addr().String(), "--types"}, &stdout, &stderr))
+	require.Contains(t, stderr.String(), "simple-client: controller ")
 }
 
 func TestResult(t *testing.T) {

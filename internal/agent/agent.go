@@ -37,9 +37,11 @@ const (
 
 // Agent runs until its context ends.
 type Agent struct {
-	cfg   Config
-	out   outbox
-	clock clock
+	cfg     Config
+	out     outbox
+	clock   clock
+	probers probers
+	watches *watches
 
 	mu      sync.Mutex // guards dropped
 	dropped uint64     // by the port, as far as reported
@@ -47,8 +49,9 @@ type Agent struct {
 
 // New makes an agent.
 func New(cfg Config) *Agent {
-	a := &Agent{cfg: cfg}
+	a := &Agent{cfg: cfg, probers: newProbers(cfg.Probers)}
 	a.out.wake = make(chan struct{}, 1)
+	a.watches = newWatches(a.probers.byName, &a.out)
 	a.clock.port, _ = cfg.Port.(probe.Clock)
 	a.clock.now()
 	return a
@@ -124,7 +127,7 @@ func (a *Agent) connect(ctx context.Context, t transport.Transport) error {
 	a.out.open(welcome.Start, welcome.End)
 
 	ctx, cancel := context.WithCancel(ctx)
-	s := newSender(a.cfg, conn, &a.clock, a.status)
+	s := newSender(a, conn)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		// Orders that nobody takes any longer must not hold up receive.
@@ -136,6 +139,7 @@ func (a *Agent) connect(ctx context.Context, t transport.Transport) error {
 	cancel()
 	conn.Close()
 	wg.Wait()
+	a.watches.close()
 	return err
 }
 
@@ -143,9 +147,9 @@ func (a *Agent) connect(ctx context.Context, t transport.Transport) error {
 func (a *Agent) greet(ctx context.Context, conn transport.Conn) (*transport.Welcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, helloWait)
 	defer cancel()
-	hello := &transport.Hello{Agent: a.cfg.ID, Instance: a.cfg.Instance, Clock: a.cfg.Clock}
+	hello := &transport.Hello{Agent: a.cfg.ID, Instance: a.cfg.Instance, Clock: a.cfg.Clock, Watches: true}
 	for _, p := range a.cfg.Probers {
-		hello.Probers = append(hello.Probers, p.Name())
+		hello.Types = append(hello.Types, probe.Describe(p))
 	}
 	for _, any := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
 		if src, err := a.cfg.Port.Source(any); err == nil {
@@ -214,7 +218,7 @@ func (a *Agent) lost() uint64 {
 
 // status answers a check, once what is pending has been sent.
 func (a *Agent) status(m *transport.Check) {
-	s := &transport.Status{Seq: m.Seq}
+	s := &transport.Status{Seq: m.Seq, Behind: a.watches.behind()}
 	s.Received, s.Step = a.clock.now()
 	if a.clock.port == nil {
 		s.Discipline, s.MaxError, s.EstError = discipline()
@@ -222,11 +226,7 @@ func (a *Agent) status(m *transport.Check) {
 	a.out.report(s, a.lost())
 }
 
+// match finds out what a datagram answers, as far as can be told at once.
 func (a *Agent) match(in *probe.Incoming, ans *probe.Answer) bool {
-	for _, p := range a.cfg.Probers {
-		if p.Match(in.Data, ans) {
-			return true
-		}
-	}
-	return false
+	return match(a.probers.first, in.Data, ans) || a.watches.offer(in, ans) || match(a.probers.own, in.Data, ans)
 }

@@ -104,7 +104,7 @@ func welcome(ctx context.Context, t *testing.T, tr transport.Transport) transpor
 	require.NoError(t, err)
 	m, err := conn.Receive(ctx)
 	require.NoError(t, err)
-	require.Equal(t, &transport.Hello{Agent: "a", Instance: 7, Clock: "c", Probers: []string{"udp"}, Sources: []netip.Addr{src}}, m)
+	require.Equal(t, &transport.Hello{Agent: "a", Instance: 7, Clock: "c", Types: []probe.Type{{Name: "udp"}}, Sources: []netip.Addr{src}, Watches: true}, m)
 	require.NoError(t, conn.Send(ctx, &transport.Welcome{Start: 100, End: 200}))
 	return conn
 }

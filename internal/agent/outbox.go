@@ -1,13 +1,20 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"slices"
 	"sync"
 	"time"
 
+	"bitbucket.org/uwpatio/voltadomar/internal/fault"
 	"bitbucket.org/uwpatio/voltadomar/probe"
 	"bitbucket.org/uwpatio/voltadomar/transport"
+)
+
+const (
+	maxForwarded = 4096 // datagrams to be passed on
+	unreadBatch  = 64
 )
 
 // outbox holds captured candidates for the connection that is up. A slow
@@ -22,6 +29,13 @@ type outbox struct {
 	dropped    uint64
 	kernel     uint64 // dropped by the kernel
 	status     *transport.Status
+
+	// By number of the watch.
+	watchings map[uint64]*transport.Watching
+	unreads   map[uint64]*transport.Unread
+	readings  map[uint64]*transport.Readings
+	forwarded int // datagrams in unreads
+	read      int // entries in readings
 }
 
 // open keeps candidates whose ID lies in [start, end), from now on or from an
@@ -37,6 +51,7 @@ func (o *outbox) shut() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.up, o.pending, o.dropped, o.kernel, o.status = false, nil, 0, 0, nil
+	o.watchings, o.unreads, o.readings, o.forwarded, o.read = nil, nil, nil, 0, 0
 }
 
 // add queues the candidates that the controller at the other end may own, and
@@ -106,6 +121,98 @@ func (o *outbox) run(ctx context.Context, conn transport.Conn, clock *clock) {
 	}
 }
 
+// watching queues what there is to say of a watch: that it began, or what is
+// wrong with it. The latest counts.
+func (o *outbox) watching(number uint64, f *fault.Error) {
+	m := &transport.Watching{Number: number}
+	if f != nil {
+		m.Code, m.Reason = f.Code, f.Reason
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.up || len(o.watchings) > maxWatches {
+		return
+	}
+	if o.watchings == nil {
+		o.watchings = map[uint64]*transport.Watching{}
+	}
+	o.watchings[number] = m
+	o.poke()
+}
+
+// unread queues a copy of a datagram to be passed on, if there is one, and
+// counts others that cannot be.
+func (o *outbox) unread(number uint64, in *probe.Incoming, dropped uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.up {
+		return
+	}
+	m := o.unreads[number]
+	if m == nil {
+		m = &transport.Unread{Number: number}
+		if o.unreads == nil {
+			o.unreads = map[uint64]*transport.Unread{}
+		}
+		o.unreads[number] = m
+	}
+	m.Dropped += dropped
+	switch {
+	case in == nil:
+	case o.forwarded >= maxForwarded:
+		m.Dropped++
+	default:
+		o.forwarded++
+		m.Datagrams = append(m.Datagrams, transport.Captured{Data: bytes.Clone(in.Data), Time: in.Time, Stamp: in.Stamp})
+	}
+	o.poke()
+}
+
+// reading queues what was read in a datagram of others. There are no more of
+// them than the controller asked for; one that floods gets none.
+func (o *outbox) reading(number uint64, r transport.Reading) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.up || o.read >= maxPending {
+		return
+	}
+	m := o.readings[number]
+	if m == nil {
+		m = &transport.Readings{Number: number}
+		if o.readings == nil {
+			o.readings = map[uint64]*transport.Readings{}
+		}
+		o.readings[number] = m
+	}
+	o.read++
+	m.Readings = append(m.Readings, r)
+	o.poke()
+}
+
+// watched takes what is queued of watches.
+func (o *outbox) watched(step uint64) (ms []transport.Message) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, m := range o.watchings {
+		ms = append(ms, m)
+	}
+	for _, m := range o.unreads {
+		m.Step = step
+		for len(m.Datagrams) > unreadBatch {
+			ms = append(ms, &transport.Unread{Number: m.Number, Datagrams: m.Datagrams[:unreadBatch:unreadBatch], Step: step})
+			m.Datagrams = m.Datagrams[unreadBatch:]
+		}
+		ms = append(ms, m)
+	}
+	for _, m := range o.readings {
+		for part := range slices.Chunk(m.Readings, readBatch) {
+			ms = append(ms, &transport.Readings{Number: m.Number, Readings: part})
+		}
+	}
+	o.watchings, o.unreads, o.readings, o.forwarded, o.read = nil, nil, nil, 0, 0
+	return ms
+}
+
 func (o *outbox) flush(ctx context.Context, conn transport.Conn, clock *clock) error {
 	o.mu.Lock()
 	m := &transport.Answers{Answers: o.pending, Dropped: o.dropped, KernelDropped: o.kernel}
@@ -118,6 +225,11 @@ func (o *outbox) flush(ctx context.Context, conn transport.Conn, clock *clock) e
 		part.Answers = m.Answers[:min(len(m.Answers), 256)]
 		m.Answers, m.Dropped, m.KernelDropped = m.Answers[len(part.Answers):], 0, 0
 		if err := conn.Send(ctx, &part); err != nil {
+			return err
+		}
+	}
+	for _, m := range o.watched(m.Step) {
+		if err := conn.Send(ctx, m); err != nil {
 			return err
 		}
 	}

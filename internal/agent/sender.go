@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -15,14 +16,12 @@ import (
 
 // sender does the jobs of one connection.
 type sender struct {
-	cfg    Config
-	conn   transport.Conn
-	clock  *clock
-	status func(*transport.Check)
-	queue  chan order
-	jobs   map[uint64]*job // touched by receive only
-	paced  sync.WaitGroup
-	probe  probe.Probe // the one being built, by run only
+	*Agent
+	conn  transport.Conn
+	queue chan order
+	jobs  map[uint64]*job // touched by receive only
+	side  sync.WaitGroup  // goroutines of jobs
+	probe probe.Probe     // the one being built, by run only
 }
 
 // job is one measurement's share of this agent.
@@ -30,9 +29,10 @@ type job struct {
 	transport.Job
 	prober    probe.Prober
 	src       netip.Addr
+	header    string // the bytes of both addresses, as in an IP header
 	cancelled atomic.Bool
 	stop      context.CancelFunc
-	tickets   chan transport.Ticket // nil unless paced
+	tickets   chan transport.Ticket // nil unless paced or built aside
 }
 
 // fill sets p to the probe of a ticket.
@@ -48,21 +48,24 @@ func (j *job) fill(p *probe.Probe, t transport.Ticket) {
 type order struct {
 	job    *job
 	ticket transport.Ticket
+	data   []byte // nil: to be built
+	err    error  // why there is no data
 }
 
 const (
 	queueLen = 1024
+	asideLen = 4096 // tickets that wait for a slow prober
 	maxJobs  = 1 << 16
 )
 
-func newSender(cfg Config, conn transport.Conn, clock *clock, status func(*transport.Check)) *sender {
-	return &sender{cfg: cfg, conn: conn, clock: clock, status: status, queue: make(chan order, queueLen), jobs: map[uint64]*job{}}
+func newSender(a *Agent, conn transport.Conn) *sender {
+	return &sender{Agent: a, conn: conn, queue: make(chan order, queueLen), jobs: map[uint64]*job{}}
 }
 
 // receive takes the controller's messages until the connection ends.
 func (s *sender) receive(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
-	defer s.paced.Wait()
+	defer s.side.Wait()
 	defer cancel()
 	for {
 		m, err := s.conn.Receive(ctx)
@@ -80,6 +83,12 @@ func (s *sender) receive(ctx context.Context) error {
 			s.cancel(m.Session)
 		case *transport.Check:
 			s.status(m)
+		case *transport.Watch:
+			s.watches.start(ctx, m)
+		case *transport.Unwatch:
+			s.watches.end(m.Number)
+		case *transport.Read:
+			s.watches.read(m)
 		}
 		if err != nil {
 			return err
@@ -88,12 +97,7 @@ func (s *sender) receive(ctx context.Context) error {
 }
 
 func (s *sender) start(ctx context.Context, m *transport.Job) *fault.Error {
-	j := &job{Job: *m}
-	for _, p := range s.cfg.Probers {
-		if p.Name() == m.Prober {
-			j.prober = p
-		}
-	}
+	j := &job{Job: *m, prober: s.probers.byName[m.Prober]}
 	if j.prober == nil {
 		return fault.New(fault.BadRequest, nil, "agent %q has no prober %q", s.cfg.ID, m.Prober)
 	}
@@ -104,19 +108,55 @@ func (s *sender) start(ctx context.Context, m *transport.Job) *fault.Error {
 	if j.src, err = s.cfg.Port.Source(m.Dst); err != nil {
 		return fault.New(fault.BadRequest, err, "agent %q cannot send to %s: %v", s.cfg.ID, m.Dst, err)
 	}
-	var sample probe.Probe
-	j.fill(&sample, transport.Ticket{ID: 1, TTL: 1})
-	if _, err := j.prober.Build(nil, &sample); err != nil {
-		return fault.New(fault.BadRequest, err, "%v", err)
+	j.header = string(j.src.AsSlice()) + string(m.Dst.AsSlice())
+	aside := remote(j.prober)
+	if !aside {
+		if f := j.prepare(); f != nil {
+			return f
+		}
 	}
 	s.cancel(m.Session)
 	ctx, j.stop = context.WithCancel(ctx)
-	if m.Interval > 0 {
+	switch {
+	case aside:
+		j.tickets = make(chan transport.Ticket, asideLen)
+		s.side.Go(func() { s.aside(ctx, j) })
+	case m.Interval > 0:
 		j.tickets = make(chan transport.Ticket, queueLen)
-		s.paced.Go(func() { s.pace(ctx, j) })
+		s.side.Go(func() { s.pace(ctx, j) })
 	}
 	s.jobs[m.Session] = j
 	return nil
+}
+
+// prepare sets the options of the job's prober and tries whether it can build
+// what is going to be asked.
+func (j *job) prepare() (f *fault.Error) {
+	if j.prober, f = configure(j.prober, j.Options); f != nil {
+		return f
+	}
+	var sample probe.Probe
+	j.fill(&sample, transport.Ticket{ID: 1, TTL: 1})
+	_, err := j.prober.Build(nil, &sample)
+	switch {
+	case errors.Is(err, probe.ErrProber):
+		return fault.New(fault.Internal, err, "%v", err)
+	case err != nil:
+		return fault.New(fault.BadRequest, err, "%v", err)
+	}
+	return nil
+}
+
+// fail tells the controller that a job cannot go on, once.
+func (s *sender) fail(ctx context.Context, j *job, code int, err error) error {
+	if j.cancelled.Swap(true) {
+		return nil
+	}
+	reason := fmt.Sprintf("prober %s of agent %s: %v", j.Prober, s.cfg.ID, err)
+	if code < fault.Internal {
+		reason = err.Error()
+	}
+	return s.conn.Send(ctx, &transport.Failed{Session: j.Session, Code: code, Reason: reason})
 }
 
 func (s *sender) cancel(session uint64) {
@@ -133,16 +173,25 @@ func (s *sender) ask(ctx context.Context, m *transport.Ask) {
 		return
 	}
 	for _, t := range m.Probes {
-		if j.tickets != nil {
+		switch {
+		case remote(j.prober):
+			// A slow prober must not hold up the other jobs.
+			select {
+			case j.tickets <- t:
+			default:
+				_ = s.fail(ctx, j, fault.Unavailable, fmt.Errorf("%w: %d probes wait to be built", probe.ErrProber, asideLen))
+				return
+			}
+		case j.tickets != nil:
 			select {
 			case j.tickets <- t:
 			case <-ctx.Done():
 			}
-			continue
-		}
-		select {
-		case s.queue <- order{j, t}:
-		case <-ctx.Done():
+		default:
+			select {
+			case s.queue <- order{job: j, ticket: t}:
+			case <-ctx.Done():
+			}
 		}
 	}
 }
@@ -166,7 +215,7 @@ func (s *sender) pace(ctx context.Context, j *job) {
 			select {
 			case <-ctx.Done():
 				return
-			case s.queue <- order{j, t}:
+			case s.queue <- order{job: j, ticket: t}:
 			}
 		}
 	}
@@ -213,11 +262,22 @@ func (s *sender) send(ctx context.Context, orders []order, out []probe.Outgoing,
 	errs := make([]error, n)
 	sent := out[:0]
 	for i, o := range orders {
-		j := o.job
-		j.fill(&s.probe, o.ticket)
-		b, err := j.prober.Build(bufs[i][:0], &s.probe)
+		b, err := o.data, o.err
+		if b == nil && err == nil {
+			o.job.fill(&s.probe, o.ticket)
+			if b, err = o.job.prober.Build(bufs[i][:0], &s.probe); err == nil {
+				bufs[i] = b
+			}
+		}
+		if err == nil {
+			err = o.job.misdirected(b)
+		}
+		if errors.Is(err, probe.ErrProber) {
+			if failed := s.fail(ctx, o.job, fault.Internal, err); failed != nil {
+				return failed
+			}
+		}
 		if errs[i] = err; err == nil {
-			bufs[i] = b
 			sent = append(sent, probe.Outgoing{Data: b})
 		}
 	}

@@ -36,15 +36,27 @@ func (s *session) back(a *agent) {
 	}
 }
 
-// gap books a time in which an agent could not capture. One that follows
-// another of its kind at once extends it.
+// responds tells that an agent that kept a measurement waiting does so no
+// longer.
+func (s *session) responds(a *agent) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.gaps {
+		if g := &s.gaps[i]; g.Agent == a.Agent && g.Kind == result.Unresponsive && g.To.IsZero() {
+			g.To = time.Now()
+		}
+	}
+}
+
+// gap books a time in which an agent could not capture. One that begins within
+// another of its kind extends it.
 func (s *session) gap(a *agent, kind result.GapKind, from, to time.Time, count uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	from = later(from, s.began)
 	for i := range s.gaps {
 		g := &s.gaps[i]
-		if g.Agent == a.Agent && g.Kind == kind && (g.To.Equal(from) || len(s.gaps) >= maxGaps) {
+		if g.Agent == a.Agent && g.Kind == kind && (!g.To.IsZero() && !from.After(g.To) || len(s.gaps) >= maxGaps) {
 			g.To, g.Count = to, g.Count+count
 			return
 		}
@@ -122,7 +134,7 @@ func (s *session) missing(p *tracked) (why result.Missing, detail string) {
 		kinds   []result.GapKind
 	}{
 		{result.ReceiverAway, []result.GapKind{result.Disconnected, result.Unresponsive}},
-		{result.Dropped, []result.GapKind{result.KernelDrops, result.QueueOverflow}},
+		{result.Dropped, []result.GapKind{result.KernelDrops, result.QueueOverflow, result.NotRead}},
 	} {
 		var agents []string
 		for _, g := range s.gaps {

@@ -39,10 +39,11 @@ const (
 
 // Controller is safe for concurrent use.
 type Controller struct {
-	cfg   Config
-	names *names
-	index index
-	last  atomic.Uint64 // session number
+	cfg    Config
+	names  *names
+	index  index
+	relays *relays
+	last   atomic.Uint64 // session number
 
 	mu       sync.Mutex // guards all below
 	agents   map[string]*agent
@@ -69,11 +70,15 @@ type agent struct {
 	hurry chan struct{} // to be checked at once
 
 	heard time.Time // when its last answers came; the reader's alone
+
+	notices chan transport.Message
+	overrun atomic.Bool       // there were too many notices
+	behind  map[uint64]uint64 // by watch, see relays; guarded by their lock
 }
 
 // New makes a controller.
 func New(cfg Config) *Controller {
-	c := &Controller{cfg: cfg, names: newNames(cfg.Resolver), agents: map[string]*agent{}, away: map[string]struct{}{}, sessions: map[*session]struct{}{}, changed: make(chan struct{})}
+	c := &Controller{cfg: cfg, names: newNames(cfg.Resolver), relays: newRelays(), agents: map[string]*agent{}, away: map[string]struct{}{}, sessions: map[*session]struct{}{}, changed: make(chan struct{})}
 	c.index.init()
 	return c
 }
@@ -134,6 +139,7 @@ func (c *Controller) serve(ctx context.Context, conn transport.Conn) {
 	beating, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { c.beat(beating, a) })
+	wg.Go(func() { a.tell(beating) })
 	for err == nil {
 		var m transport.Message
 		if m, err = conn.Receive(ctx); err == nil {
@@ -167,12 +173,12 @@ func (c *Controller) admit(ctx context.Context, conn transport.Conn) (*agent, er
 		return refuse(fault.BadRequest, fault.ErrUsage, "%v", err)
 	}
 	hello.Clock = clean(hello.Clock)
-	for i, p := range hello.Probers {
-		hello.Probers[i] = clean(p)
+	if err := checkTypes(hello.Types); err != nil {
+		return refuse(fault.BadRequest, errors.Join(fault.ErrUsage, err), "%v", err)
 	}
 	a := &agent{
 		Hello: *hello, conn: conn, gone: make(chan struct{}), hurry: make(chan struct{}, 1),
-		pulse: newPulse(), heard: time.Now(),
+		pulse: newPulse(), heard: time.Now(), notices: make(chan transport.Message, maxNotices),
 	}
 	c.mu.Lock()
 	old := c.agents[a.Agent]
@@ -201,6 +207,10 @@ func (c *Controller) admit(ctx context.Context, conn transport.Conn) (*agent, er
 			s.back(a)
 		}
 	}
+	c.relays.came(a)
+	for s := range c.sessions {
+		c.relay(s)
+	}
 	close(c.changed)
 	c.changed = make(chan struct{})
 	return a, nil
@@ -214,6 +224,7 @@ func (c *Controller) dismiss(ctx context.Context, a *agent) {
 	if c.agents[a.Agent] == a {
 		delete(c.agents, a.Agent)
 	}
+	c.relays.left(a, time.Now())
 	close(a.gone)
 	close(c.changed)
 	c.changed = make(chan struct{})
@@ -249,13 +260,23 @@ func (c *Controller) dispatch(a *agent, m transport.Message) {
 		a.heard = now
 	case *transport.Failed:
 		if s := c.index.session(m.Session); s != nil && s.source == a {
-			code := m.Code
-			if code < 400 || code > 599 {
-				code = fault.Internal
-			}
-			s.end(fault.New(code, fault.ErrRefused, "%s", clean(m.Reason)))
+			s.end(fault.New(errorCode(m.Code), fault.ErrRefused, "%s", clean(m.Reason)))
 		}
+	case *transport.Watching:
+		c.relays.watching(a, m)
+	case *transport.Unread:
+		c.relays.unread(a, m, time.Now())
+	case *transport.Readings:
+		c.readings(a, m, time.Now())
 	}
+}
+
+// errorCode is an agent's code if it is one of an error.
+func errorCode(code int) int {
+	if code < 400 || code > 599 {
+		return fault.Internal
+	}
+	return code
 }
 
 // overflowed tells the sessions of packets that an agent lost since it was

@@ -59,7 +59,7 @@ func join(ctx context.Context, t *testing.T, tr transport.Transport, id string, 
 	conn, err := tr.Dial(ctx)
 	require.NoError(t, err)
 	s := &site{t: t, id: id, conn: conn, path: path}
-	require.NoError(t, conn.Send(ctx, &transport.Hello{Agent: id, Instance: 1, Clock: id, Probers: []string{"udp", "tcp"}, Sources: []netip.Addr{source4}}))
+	require.NoError(t, conn.Send(ctx, &transport.Hello{Agent: id, Instance: 1, Clock: id, Types: []probe.Type{{Name: "udp"}, {Name: "tcp"}}, Sources: []netip.Addr{source4}}))
 	m, err := conn.Receive(ctx)
 	require.NoError(t, err)
 	require.Equal(t, &transport.Welcome{Start: 10000, End: 20000}, m)

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"net/netip"
-	"slices"
 	"time"
 
 	"bitbucket.org/uwpatio/voltadomar/alloc"
@@ -19,6 +18,7 @@ import (
 type Spec struct {
 	Source, Target   string
 	Prober           string
+	Options          map[string]string // of the prober
 	FirstTTL, MaxTTL int
 	Queries          int
 	Window           int // probes under way at once
@@ -52,8 +52,12 @@ func (c *Controller) Measure(ctx context.Context, spec Spec, each func(result.Ev
 	if a == nil {
 		return nil, fault.New(fault.NotFound, fault.ErrUnknownAgent, "unknown agent %q: connected are %v", spec.Source, c.Agents())
 	}
-	if !slices.Contains(a.Probers, spec.Prober) {
-		return nil, fault.New(fault.BadRequest, fault.ErrUsage, "agent %q has no prober %q: it has %v", a.Agent, spec.Prober, a.Probers)
+	t, err := c.choose(&spec, a)
+	if err != nil {
+		return nil, err
+	}
+	if spec.Port == 0 {
+		spec.Port = t.Port
 	}
 	dst, err := c.names.resolve(ctx, spec.Target, spec.Family, a)
 	if err != nil {
@@ -66,6 +70,7 @@ func (c *Controller) Measure(ctx context.Context, spec Spec, each func(result.Ev
 	defer c.cfg.Allocator.Release(block)
 
 	s := c.newSession(spec, a, dst, block)
+	s.remote = t.Remote
 	if err := c.register(s); err != nil {
 		return nil, err
 	}
@@ -74,12 +79,13 @@ func (c *Controller) Measure(ctx context.Context, spec Spec, each func(result.Ev
 		// The agent forgets the job even when the caller has gone.
 		_ = a.order(context.WithoutCancel(ctx), &transport.Cancel{Session: s.number}, cancelWait)
 	}()
-	err = s.run(ctx, each)
+	err = s.run(ctx, each, c.relays)
 	if s.incomplete() {
 		// What an agent still holds, or lost, decides what is said of the
 		// missing; and the offsets of clocks are the better the fresher.
 		c.settle(ctx)
 		c.unresponsive(s)
+		c.relays.backlog(s, time.Now())
 	}
 	return s.trace(c.index.foreignTo(block)), err
 }
@@ -142,6 +148,7 @@ func (c *Controller) register(s *session) error {
 		s.gaps = append(s.gaps, result.Gap{Agent: id, Kind: result.Disconnected, From: s.began})
 	}
 	c.index.add(s)
+	s.watched = c.relay(s)
 	c.refresh(s.began)
 	return nil
 }
@@ -151,6 +158,7 @@ func (c *Controller) unregister(s *session) {
 	defer c.mu.Unlock()
 	delete(c.sessions, s)
 	c.index.remove(s)
+	c.relays.leave(s)
 }
 
 // job is what the agent needs to know.
@@ -158,7 +166,7 @@ func (s *session) job() *transport.Job {
 	return &transport.Job{
 		Session: s.number, Prober: s.spec.Prober, Key: s.key, Dst: s.dst, DstPort: s.spec.Port,
 		TOS: s.spec.TOS, DontFragment: s.spec.DontFragment, Size: s.spec.Size, Mode: s.spec.Mode,
-		Interval: s.spec.Interval,
+		Interval: s.spec.Interval, Options: s.spec.Options,
 	}
 }
 
@@ -170,7 +178,7 @@ func (s *session) trace(foreign uint32) *result.Trace {
 		Target: s.spec.Target, Destination: s.dst, Source: s.source.Agent, SourceAddr: s.sourceAddr,
 		Prober: s.spec.Prober, Port: s.spec.Port, Flow: s.spec.Mode.String(), Flows: s.spec.Flows,
 		FirstTTL: s.spec.FirstTTL, MaxTTL: s.spec.MaxTTL, Queries: s.spec.Queries,
-		TOS: s.spec.TOS, Size: s.spec.Size, Numeric: s.spec.Numeric,
+		TOS: s.spec.TOS, Size: s.spec.Size, Numeric: s.spec.Numeric, Options: s.spec.Options,
 		Started: s.began.Round(0), Ended: time.Now().Round(0),
 		Reached: s.reached, Counts: s.counts,
 	}

@@ -175,6 +175,7 @@ func (c *Controller) refresh(now time.Time) {
 // status books what an agent says of itself.
 func (c *Controller) status(a *agent, m *transport.Status, now time.Time) {
 	m.Discipline = clean(m.Discipline)
+	c.relays.behind(a, m.Behind)
 	stepped, silent := a.pulse.take(m, now)
 	if !stepped && silent.IsZero() {
 		return

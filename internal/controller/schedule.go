@@ -21,6 +21,9 @@ const (
 	// from the network through a receiving agent to the controller.
 	grace    = 50 * time.Millisecond
 	maxRetry = 3
+	// builtWait is how long the report of a probe is waited for that a prober
+	// in another process builds: agents let it take 3 s.
+	builtWait = 4 * time.Second
 )
 
 // step gives up what has waited long enough and picks the probes to ask for
@@ -177,6 +180,9 @@ func (s *session) restore(p *tracked) {
 func (s *session) deadline(slot int, retry bool) time.Time {
 	p := &s.probes[s.slots[slot]]
 	if p.reported.IsZero() {
+		if s.remote {
+			return p.asked.Add(max(s.spec.Wait, builtWait))
+		}
 		return p.asked.Add(s.spec.Wait)
 	}
 	wait := s.spec.Wait

@@ -36,6 +36,10 @@ type session struct {
 	wake       chan struct{}
 	began      time.Time
 	foreign    uint32 // the index's count when it began
+	remote     bool   // its prober takes its time
+	// watched is closed when the agents watch for its direct answers; nil if
+	// they need not. run waits for it, others do not look at it.
+	watched <-chan struct{}
 
 	mu         sync.Mutex // guards all below
 	probes     []tracked  // by ID-block.First
@@ -88,10 +92,11 @@ type tracked struct {
 }
 
 // run drives the session to its end.
-func (s *session) run(ctx context.Context, each func(result.Event)) error {
+func (s *session) run(ctx context.Context, each func(result.Event), rs *relays) error {
 	if err := s.source.order(ctx, s.job(), orderWait); err != nil {
 		return s.fail(ctx, err)
 	}
+	s.awaitWatch(ctx, rs)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -123,6 +128,36 @@ func (s *session) run(ctx context.Context, each func(result.Event)) error {
 		case <-timer.C:
 		case <-ctx.Done():
 			return s.fail(ctx, ctx.Err())
+		}
+	}
+}
+
+// awaitWatch waits until the agents watch for the measurement's direct answers,
+// or have had their time, or the measurement is over.
+func (s *session) awaitWatch(ctx context.Context, rs *relays) {
+	if s.watched == nil {
+		return
+	}
+	timer := time.NewTimer(watchWait)
+	defer timer.Stop()
+	for {
+		select {
+		case <-s.watched:
+			return
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+			for _, a := range rs.laggards(s) {
+				s.gap(a, result.Unresponsive, s.began, time.Time{}, 0)
+			}
+			return
+		case <-s.wake:
+			s.mu.Lock()
+			over := s.fault != nil
+			s.mu.Unlock()
+			if over {
+				return
+			}
 		}
 	}
 }
@@ -262,8 +297,10 @@ func (p *tracked) fill(ans *probe.Answer, a, source *agent, v result.Verdict) {
 	r.OneClock = a.Clock == source.Clock
 	r.Kind, r.ICMPType, r.ICMPCode = ans.Kind.String(), ans.ICMPType, ans.ICMPCode
 	r.ReplyTTL, r.QuotedTTL, r.QuotedTOS = ans.TTL, ans.QuotedTTL, ans.QuotedTOS
-	r.MTU, r.MPLS = ans.MTU, ans.MPLS
-	if !ans.Kind.Direct() {
+	r.MTU, r.MPLS, r.Values = ans.MTU, ans.MPLS, nil
+	if ans.Kind.Direct() {
+		r.Values = probe.CleanValues(ans.Values)
+	} else {
 		r.QuotedSource = ans.Src
 	}
 }

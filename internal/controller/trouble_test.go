@@ -23,9 +23,10 @@ import (
 func dial(ctx context.Context, t *testing.T, tr transport.Transport) transport.Conn {
 	conn, err := tr.Dial(ctx)
 	require.NoError(t, err)
-	require.NoError(t, conn.Send(ctx, &transport.Hello{Agent: "a", Instance: 1, Clock: "a", Probers: []string{"udp", "tcp"}, Sources: []netip.Addr{source4}}))
+	require.NoError(t, conn.Send(ctx, &transport.Hello{Agent: "a", Instance: 1, Clock: "a", Types: []probe.Type{{Name: "udp"}, {Name: "tcp"}}, Sources: []netip.Addr{source4}}))
 	_, err = conn.Receive(ctx)
 	require.NoError(t, err)
+	synctest.Wait() // it is known a little later
 	return conn
 }
 

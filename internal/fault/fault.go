@@ -20,6 +20,7 @@ const (
 // What callers branch on.
 var (
 	ErrUsage          = errors.New("bad request")
+	ErrUnknownProber  = errors.New("unknown prober")
 	ErrUnknownAgent   = errors.New("unknown agent")
 	ErrDuplicateAgent = errors.New("agent id taken")
 	ErrAgentLost      = errors.New("agent lost")

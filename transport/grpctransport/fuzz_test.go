@@ -19,6 +19,7 @@ func FuzzFromAgent(f *testing.F) {
 	for _, m := range []transport.Message{
 		new(fill.New[transport.Hello](f, 1)), new(fill.New[transport.Sent](f, 2)),
 		new(fill.New[transport.Failed](f, 3)), new(fill.New[transport.Answers](f, 4)), new(fill.New[transport.Status](f, 5)),
+		new(fill.New[transport.Watching](f, 6)), new(fill.New[transport.Unread](f, 7)), new(fill.New[transport.Readings](f, 8)),
 	} {
 		seed(f, m, encodeAgent)
 	}
@@ -34,6 +35,7 @@ func FuzzFromController(f *testing.F) {
 	for _, m := range []transport.Message{
 		new(fill.New[transport.Welcome](f, 1)), new(fill.New[transport.Refused](f, 2)), new(fill.New[transport.Job](f, 3)),
 		new(fill.New[transport.Ask](f, 4)), new(fill.New[transport.Cancel](f, 5)), new(fill.New[transport.Check](f, 6)),
+		new(fill.New[transport.Watch](f, 7)), new(fill.New[transport.Unwatch](f, 8)), new(fill.New[transport.Read](f, 9)),
 	} {
 		seed(f, m, encodeController)
 	}

@@ -24,6 +24,14 @@ func encodeAgent(m transport.Message) (*voltadomarv1.AgentMessage, error) {
 		return &voltadomarv1.AgentMessage{Message: &voltadomarv1.AgentMessage_Answers{Answers: encodeAnswers(m)}}, nil
 	case *transport.Status:
 		return &voltadomarv1.AgentMessage{Message: &voltadomarv1.AgentMessage_Status{Status: encodeStatus(m)}}, nil
+	case *transport.Watching:
+		return &voltadomarv1.AgentMessage{Message: &voltadomarv1.AgentMessage_Watching{Watching: &voltadomarv1.Watching{
+			Number: m.Number, Code: int64(m.Code), Reason: text(m.Reason),
+		}}}, nil
+	case *transport.Unread:
+		return &voltadomarv1.AgentMessage{Message: &voltadomarv1.AgentMessage_Unread{Unread: encodeUnread(m)}}, nil
+	case *transport.Readings:
+		return &voltadomarv1.AgentMessage{Message: &voltadomarv1.AgentMessage_Readings{Readings: encodeReadings(m)}}, nil
 	}
 	return nil, fmt.Errorf("an agent cannot send a %T", m)
 }
@@ -44,6 +52,12 @@ func decodeAgent(m *voltadomarv1.AgentMessage) (transport.Message, error) {
 		out = d.answers(m.Answers)
 	case *voltadomarv1.AgentMessage_Status:
 		out = decodeStatus(m.Status)
+	case *voltadomarv1.AgentMessage_Watching:
+		out = d.watching(m.Watching)
+	case *voltadomarv1.AgentMessage_Unread:
+		out = d.unread(m.Unread)
+	case *voltadomarv1.AgentMessage_Readings:
+		out = d.readings(m.Readings)
 	default:
 		d.fail("a message of no known type")
 	}
@@ -74,6 +88,12 @@ func encodeController(m transport.Message) (*voltadomarv1.ControllerMessage, err
 		}}}, nil
 	case *transport.Check:
 		return &voltadomarv1.ControllerMessage{Message: &voltadomarv1.ControllerMessage_Check{Check: &voltadomarv1.Check{Seq: m.Seq}}}, nil
+	case *transport.Watch:
+		return &voltadomarv1.ControllerMessage{Message: &voltadomarv1.ControllerMessage_Watch{Watch: encodeWatch(m)}}, nil
+	case *transport.Unwatch:
+		return &voltadomarv1.ControllerMessage{Message: &voltadomarv1.ControllerMessage_Unwatch{Unwatch: &voltadomarv1.Unwatch{Number: m.Number}}}, nil
+	case *transport.Read:
+		return &voltadomarv1.ControllerMessage{Message: &voltadomarv1.ControllerMessage_Read{Read: encodeRead(m)}}, nil
 	}
 	return nil, fmt.Errorf("a controller cannot send a %T", m)
 }
@@ -95,6 +115,12 @@ func decodeController(m *voltadomarv1.ControllerMessage) (transport.Message, err
 		out = &transport.Cancel{Session: m.Cancel.GetSession()}
 	case *voltadomarv1.ControllerMessage_Check:
 		out = &transport.Check{Seq: m.Check.GetSeq()}
+	case *voltadomarv1.ControllerMessage_Watch:
+		out = d.watch(m.Watch)
+	case *voltadomarv1.ControllerMessage_Unwatch:
+		out = &transport.Unwatch{Number: m.Unwatch.GetNumber()}
+	case *voltadomarv1.ControllerMessage_Read:
+		out = d.read(m.Read)
 	default:
 		d.fail("a message of no known type")
 	}
@@ -104,16 +130,31 @@ func decodeController(m *voltadomarv1.ControllerMessage) (transport.Message, err
 	return out, nil
 }
 
+// encodeHello puts the names of the types into a field of their own, for
+// controllers that know no more.
 func encodeHello(m *transport.Hello) *voltadomarv1.Hello {
-	out := &voltadomarv1.Hello{Agent: text(m.Agent), Instance: m.Instance, Clock: text(m.Clock), Probers: texts(m.Probers)}
+	out := &voltadomarv1.Hello{
+		Agent: text(m.Agent), Instance: m.Instance, Clock: text(m.Clock), Types: encodeTypes(m.Types), Watches: m.Watches,
+	}
+	for _, t := range out.Types {
+		out.Probers = append(out.Probers, t.Name)
+	}
 	for _, a := range m.Sources {
 		out.Sources = append(out.Sources, encodeAddr(a))
 	}
 	return out
 }
 
+// hello takes the names for the types where an agent does not describe them.
 func (d *decoder) hello(m *voltadomarv1.Hello) *transport.Hello {
-	out := &transport.Hello{Agent: m.GetAgent(), Instance: m.GetInstance(), Clock: m.GetClock(), Probers: m.GetProbers()}
+	out := &transport.Hello{
+		Agent: m.GetAgent(), Instance: m.GetInstance(), Clock: m.GetClock(), Types: d.types(m.GetTypes()), Watches: m.GetWatches(),
+	}
+	if len(out.Types) == 0 {
+		for _, name := range m.GetProbers() {
+			out.Types = append(out.Types, probe.Type{Name: name})
+		}
+	}
 	for _, b := range m.GetSources() {
 		out.Sources = append(out.Sources, d.addr("hello: source", b))
 	}
@@ -124,6 +165,7 @@ func encodeJob(m *transport.Job) *voltadomarv1.Job {
 	return &voltadomarv1.Job{
 		Session: m.Session, Prober: text(m.Prober), Key: m.Key[:], Dst: encodeAddr(m.Dst), DstPort: uint32(m.DstPort),
 		Tos: uint32(m.TOS), DontFragment: m.DontFragment, Size: int64(m.Size), Mode: uint32(m.Mode), Interval: int64(m.Interval),
+		Options: encodeOptions(m.Options),
 	}
 }
 
@@ -132,6 +174,7 @@ func (d *decoder) job(m *voltadomarv1.Job) *transport.Job {
 		Session: m.GetSession(), Prober: m.GetProber(), Dst: d.addr("job: dst", m.GetDst()), DstPort: d.uint16("job: dst_port", m.GetDstPort()),
 		TOS: d.uint8("job: tos", m.GetTos()), DontFragment: m.GetDontFragment(), Size: d.int("job: size", m.GetSize()),
 		Mode: probe.FlowMode(d.uint8("job: mode", m.GetMode())), Interval: time.Duration(m.GetInterval()),
+		Options: decodeOptions(m.GetOptions()),
 	}
 	if copy(out.Key[:], m.GetKey()) != len(m.GetKey()) || len(m.GetKey()) != len(out.Key) {
 		d.fail("job: key is %d bytes long: must be %d", len(m.GetKey()), len(out.Key))
@@ -227,7 +270,7 @@ func encodeAnswers(m *transport.Answers) *voltadomarv1.Answers {
 		o.IcmpType, o.IcmpCode = uint32(a.ICMPType), uint32(a.ICMPCode)
 		o.Ttl, o.QuotedTtl, o.QuotedTos = uint32(a.TTL), uint32(a.QuotedTTL), uint32(a.QuotedTOS)
 		o.Mtu = a.MTU
-		o.Mpls = encodeLabels(a.MPLS)
+		o.Mpls, o.Values = encodeLabels(a.MPLS), encodeValues(a.Values)
 		o.Time, o.Stamp = encodeTime(a.Time), uint32(a.Stamp)
 		out.Answers[i] = o
 	}
@@ -257,6 +300,7 @@ func (d *decoder) answers(m *voltadomarv1.Answers) *transport.Answers {
 			QuotedTOS: d.uint8("answer: quoted_tos", a.GetQuotedTos()),
 			MTU:       a.GetMtu(),
 			MPLS:      d.labels(a.GetMpls()),
+			Values:    decodeValues(a.GetValues()),
 			Time:      decodeTime(a.GetTime()),
 			Stamp:     probe.Stamp(d.uint8("answer: stamp", a.GetStamp())),
 		}

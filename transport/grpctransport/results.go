@@ -21,6 +21,7 @@ func encodeTrace(t *result.Trace) *voltadomarv1.Trace {
 		Tos:         uint32(t.TOS),
 		Size:        int64(t.Size),
 		Numeric:     t.Numeric,
+		Options:     encodeOptions(t.Options),
 		Started:     encodeTime(t.Started),
 		Ended:       encodeTime(t.Ended),
 		Reached:     t.Reached,
@@ -71,6 +72,7 @@ func decodeTrace(t *voltadomarv1.Trace) (*result.Trace, error) {
 		TOS:         d.uint8("trace: tos", t.GetTos()),
 		Size:        d.int("trace: size", t.GetSize()),
 		Numeric:     t.GetNumeric(),
+		Options:     decodeOptions(t.GetOptions()),
 		Started:     decodeTime(t.GetStarted()),
 		Ended:       decodeTime(t.GetEnded()),
 		Reached:     t.GetReached(),
@@ -131,6 +133,7 @@ func encodeProbe(p *result.Probe) *voltadomarv1.Probe {
 		QuotedTos:   uint32(p.QuotedTOS),
 		Mtu:         p.MTU,
 		Mpls:        encodeLabels(p.MPLS),
+		Values:      encodeValues(p.Values),
 
 		QuotedSource:  encodeAddr(p.QuotedSource),
 		Rtt:           encodeDuration(p.RTT),
@@ -176,6 +179,7 @@ func (d *decoder) probe(p *voltadomarv1.Probe) result.Probe {
 		QuotedTOS:   d.uint8("probe: quoted_tos", p.GetQuotedTos()),
 		MTU:         p.GetMtu(),
 		MPLS:        d.labels(p.GetMpls()),
+		Values:      decodeValues(p.GetValues()),
 
 		QuotedSource:  d.addr("probe: quoted_source", p.GetQuotedSource()),
 		Missing:       result.Missing(p.GetMissing()),

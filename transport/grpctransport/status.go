@@ -8,15 +8,23 @@ import (
 )
 
 func encodeStatus(m *transport.Status) *voltadomarv1.Status {
-	return &voltadomarv1.Status{
+	out := &voltadomarv1.Status{
 		Seq: m.Seq, Received: encodeTime(m.Received), Replied: encodeTime(m.Replied), Step: m.Step,
 		Discipline: text(m.Discipline), MaxError: int64(m.MaxError), EstError: int64(m.EstError),
 	}
+	for _, b := range m.Behind {
+		out.Behind = append(out.Behind, &voltadomarv1.Backlog{Number: b.Number, Count: b.Count})
+	}
+	return out
 }
 
 func decodeStatus(m *voltadomarv1.Status) *transport.Status {
-	return &transport.Status{
+	out := &transport.Status{
 		Seq: m.GetSeq(), Received: decodeTime(m.GetReceived()), Replied: decodeTime(m.GetReplied()), Step: m.GetStep(),
 		Discipline: m.GetDiscipline(), MaxError: time.Duration(m.GetMaxError()), EstError: time.Duration(m.GetEstError()),
 	}
+	for _, b := range m.GetBehind() {
+		out.Behind = append(out.Behind, transport.Backlog{Number: b.GetNumber(), Count: b.GetCount()})
+	}
+	return out
 }

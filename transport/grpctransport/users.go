@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 
 	"bitbucket.org/uwpatio/voltadomar/internal/protos/gen/voltadomarv1"
+	"bitbucket.org/uwpatio/voltadomar/probe"
 	"bitbucket.org/uwpatio/voltadomar/result"
 )
 
@@ -28,6 +29,8 @@ type Users interface {
 	Command(ctx context.Context, line string) (code int, output string)
 	// Agents names the connected agents, sorted.
 	Agents() []string
+	// Types tells what each of them can measure, by its id.
+	Types() map[string][]probe.Type
 }
 
 // measurements serves [Users] as the typed service.

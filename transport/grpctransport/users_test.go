@@ -22,6 +22,7 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
 
+	"bitbucket.org/uwpatio/voltadomar/probe"
 	"bitbucket.org/uwpatio/voltadomar/result"
 	"bitbucket.org/uwpatio/voltadomar/transport/grpctransport"
 	"bitbucket.org/uwpatio/voltadomar/transport/internal/fill"
@@ -32,6 +33,7 @@ type users struct {
 	do      func(ctx context.Context, args []string, each func(result.Event)) (*result.Trace, error)
 	command func(ctx context.Context, line string) (int, string)
 	agents  []string
+	types   map[string][]probe.Type
 }
 
 func (u *users) Do(ctx context.Context, args []string, each func(result.Event)) (*result.Trace, error) {
@@ -41,6 +43,8 @@ func (u *users) Do(ctx context.Context, args []string, each func(result.Event)) 
 func (u *users) Command(ctx context.Context, line string) (int, string) { return u.command(ctx, line) }
 
 func (u *users) Agents() []string { return u.agents }
+
+func (u *users) Types() map[string][]probe.Type { return u.types }
 
 // serve joins a client with users.
 func serve(t testing.TB, u *users) (*grpctransport.Server, *grpctransport.Client) {
@@ -229,6 +233,23 @@ func TestUserWhoNeverReads(t *testing.T) {
 	require.ErrorAs(t, err, &failed)
 	require.Equal(t, 503, failed.Code)
 	require.ErrorContains(t, err, "waiting to be read")
+}
+
+func TestTypes(t *testing.T) {
+	want := map[string][]probe.Type{"a": {fill.New[probe.Type](t, 1), {Name: "udp"}}, "b": {fill.New[probe.Type](t, 2)}, "c": nil}
+	_, c := serve(t, &users{types: want})
+	got, err := c.Types(within(t))
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+	_, c = serve(t, &users{})
+	got, err = c.Types(within(t))
+	require.NoError(t, err)
+	require.Empty(t, got)
+	s := listen(t, grpctransport.ServerConfig{})
+	_, err = newClient(t, grpctransport.ClientConfig{Addr: s.Addr().String()}).Types(within(t))
+	var failed *grpctransport.Error
+	require.ErrorAs(t, err, &failed)
+	require.Equal(t, 501, failed.Code)
 }
 
 func TestAgents(t *testing.T) {

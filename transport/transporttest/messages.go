@@ -22,6 +22,9 @@ func toController(f *fixture, seed int) []transport.Message {
 		new(fill.New[transport.Failed](f, seed)), &transport.Failed{},
 		new(fill.New[transport.Answers](f, seed)), &transport.Answers{},
 		new(fill.New[transport.Status](f, seed)), &transport.Status{},
+		new(fill.New[transport.Watching](f, seed)), &transport.Watching{},
+		new(fill.New[transport.Unread](f, seed)), &transport.Unread{},
+		new(fill.New[transport.Readings](f, seed)), &transport.Readings{},
 	}
 }
 
@@ -33,6 +36,9 @@ func toAgent(f *fixture, seed int) []transport.Message {
 		new(fill.New[transport.Ask](f, seed)), &transport.Ask{},
 		new(fill.New[transport.Cancel](f, seed)), &transport.Cancel{},
 		new(fill.New[transport.Check](f, seed)), &transport.Check{},
+		new(fill.New[transport.Watch](f, seed)), &transport.Watch{},
+		new(fill.New[transport.Unwatch](f, seed)), &transport.Unwatch{},
+		new(fill.New[transport.Read](f, seed)), &transport.Read{},
 	}
 }
 

@@ -67,7 +67,7 @@ var defects = map[string]struct {
 	"loses a field": {"Types", func(_ context.Context, d *defective) {
 		d.send = func(ctx context.Context, m transport.Message) error {
 			if hello, ok := m.(*transport.Hello); ok {
-				m = &transport.Hello{Agent: hello.Agent, Instance: hello.Instance, Probers: hello.Probers, Sources: hello.Sources}
+				m = &transport.Hello{Agent: hello.Agent, Instance: hello.Instance, Types: hello.Types, Sources: hello.Sources}
 			}
 			return d.Conn.Send(ctx, m)
 		}

@@ -125,6 +125,9 @@ type AgentMessage struct {
 	//	*AgentMessage_Sent
 	//	*AgentMessage_Failed
 	//	*AgentMessage_Answers
+	//	*AgentMessage_Watching
+	//	*AgentMessage_Unread
+	//	*AgentMessage_Readings
 	//	*AgentMessage_Status
 	Message       isAgentMessage_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
@@ -204,6 +207,33 @@ func (x *AgentMessage) GetAnswers() *Answers {
 	return nil
 }
 
+func (x *AgentMessage) GetWatching() *Watching {
+	if x != nil {
+		if x, ok := x.Message.(*AgentMessage_Watching); ok {
+			return x.Watching
+		}
+	}
+	return nil
+}
+
+func (x *AgentMessage) GetUnread() *Unread {
+	if x != nil {
+		if x, ok := x.Message.(*AgentMessage_Unread); ok {
+			return x.Unread
+		}
+	}
+	return nil
+}
+
+func (x *AgentMessage) GetReadings() *Readings {
+	if x != nil {
+		if x, ok := x.Message.(*AgentMessage_Readings); ok {
+			return x.Readings
+		}
+	}
+	return nil
+}
+
 func (x *AgentMessage) GetStatus() *Status {
 	if x != nil {
 		if x, ok := x.Message.(*AgentMessage_Status); ok {
@@ -233,6 +263,18 @@ type AgentMessage_Answers struct {
 	Answers *Answers `protobuf:"bytes,4,opt,name=answers,proto3,oneof"`
 }
 
+type AgentMessage_Watching struct {
+	Watching *Watching `protobuf:"bytes,5,opt,name=watching,proto3,oneof"`
+}
+
+type AgentMessage_Unread struct {
+	Unread *Unread `protobuf:"bytes,6,opt,name=unread,proto3,oneof"`
+}
+
+type AgentMessage_Readings struct {
+	Readings *Readings `protobuf:"bytes,7,opt,name=readings,proto3,oneof"`
+}
+
 type AgentMessage_Status struct {
 	Status *Status `protobuf:"bytes,30,opt,name=status,proto3,oneof"`
 }
@@ -245,6 +287,12 @@ func (*AgentMessage_Failed) isAgentMessage_Message() {}
 
 func (*AgentMessage_Answers) isAgentMessage_Message() {}
 
+func (*AgentMessage_Watching) isAgentMessage_Message() {}
+
+func (*AgentMessage_Unread) isAgentMessage_Message() {}
+
+func (*AgentMessage_Readings) isAgentMessage_Message() {}
+
 func (*AgentMessage_Status) isAgentMessage_Message() {}
 
 type ControllerMessage struct {
@@ -256,6 +304,9 @@ type ControllerMessage struct {
 	//	*ControllerMessage_Job
 	//	*ControllerMessage_Ask
 	//	*ControllerMessage_Cancel
+	//	*ControllerMessage_Watch
+	//	*ControllerMessage_Unwatch
+	//	*ControllerMessage_Read
 	//	*ControllerMessage_Check
 	Message       isControllerMessage_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
@@ -344,6 +395,33 @@ func (x *ControllerMessage) GetCancel() *Cancel {
 	return nil
 }
 
+func (x *ControllerMessage) GetWatch() *Watch {
+	if x != nil {
+		if x, ok := x.Message.(*ControllerMessage_Watch); ok {
+			return x.Watch
+		}
+	}
+	return nil
+}
+
+func (x *ControllerMessage) GetUnwatch() *Unwatch {
+	if x != nil {
+		if x, ok := x.Message.(*ControllerMessage_Unwatch); ok {
+			return x.Unwatch
+		}
+	}
+	return nil
+}
+
+func (x *ControllerMessage) GetRead() *Read {
+	if x != nil {
+		if x, ok := x.Message.(*ControllerMessage_Read); ok {
+			return x.Read
+		}
+	}
+	return nil
+}
+
 func (x *ControllerMessage) GetCheck() *Check {
 	if x != nil {
 		if x, ok := x.Message.(*ControllerMessage_Check); ok {
@@ -377,6 +455,19 @@ type ControllerMessage_Cancel struct {
 	Cancel *Cancel `protobuf:"bytes,5,opt,name=cancel,proto3,oneof"`
 }
 
+type ControllerMessage_Watch struct {
+	// These go to agents alone whose hello has watches set.
+	Watch *Watch `protobuf:"bytes,6,opt,name=watch,proto3,oneof"`
+}
+
+type ControllerMessage_Unwatch struct {
+	Unwatch *Unwatch `protobuf:"bytes,7,opt,name=unwatch,proto3,oneof"`
+}
+
+type ControllerMessage_Read struct {
+	Read *Read `protobuf:"bytes,8,opt,name=read,proto3,oneof"`
+}
+
 type ControllerMessage_Check struct {
 	Check *Check `protobuf:"bytes,30,opt,name=check,proto3,oneof"`
 }
@@ -391,6 +482,12 @@ func (*ControllerMessage_Ask) isControllerMessage_Message() {}
 
 func (*ControllerMessage_Cancel) isControllerMessage_Message() {}
 
+func (*ControllerMessage_Watch) isControllerMessage_Message() {}
+
+func (*ControllerMessage_Unwatch) isControllerMessage_Message() {}
+
+func (*ControllerMessage_Read) isControllerMessage_Message() {}
+
 func (*ControllerMessage_Check) isControllerMessage_Message() {}
 
 // Hello is an agent's first message.
@@ -399,8 +496,10 @@ type Hello struct {
 	Agent         string                 `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
 	Instance      uint64                 `protobuf:"fixed64,2,opt,name=instance,proto3" json:"instance,omitempty"` // drawn anew by every agent process
 	Clock         string                 `protobuf:"bytes,3,opt,name=clock,proto3" json:"clock,omitempty"`         // agents with the same name read the same clock
-	Probers       []string               `protobuf:"bytes,4,rep,name=probers,proto3" json:"probers,omitempty"`
-	Sources       [][]byte               `protobuf:"bytes,5,rep,name=sources,proto3" json:"sources,omitempty"` // one address per family it can send from
+	Probers       []string               `protobuf:"bytes,4,rep,name=probers,proto3" json:"probers,omitempty"`     // the names of types
+	Sources       [][]byte               `protobuf:"bytes,5,rep,name=sources,proto3" json:"sources,omitempty"`     // one address per family it can send from
+	Types         []*Type                `protobuf:"bytes,6,rep,name=types,proto3" json:"types,omitempty"`         // the measurement types that it can run
+	Watches       bool                   `protobuf:"varint,7,opt,name=watches,proto3" json:"watches,omitempty"`    // it takes Watch, Unwatch and Read
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -470,6 +569,174 @@ func (x *Hello) GetSources() [][]byte {
 	return nil
 }
 
+func (x *Hello) GetTypes() []*Type {
+	if x != nil {
+		return x.Types
+	}
+	return nil
+}
+
+func (x *Hello) GetWatches() bool {
+	if x != nil {
+		return x.Watches
+	}
+	return false
+}
+
+// Type describes a measurement type.
+type Type struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Help          string                 `protobuf:"bytes,2,opt,name=help,proto3" json:"help,omitempty"` // a line
+	Options       []*Option              `protobuf:"bytes,3,rep,name=options,proto3" json:"options,omitempty"`
+	Port          uint32                 `protobuf:"varint,4,opt,name=port,proto3" json:"port,omitempty"`     // its own destination port, 0: none
+	Remote        bool                   `protobuf:"varint,5,opt,name=remote,proto3" json:"remote,omitempty"` // it reads no more than it is asked to
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Type) Reset() {
+	*x = Type{}
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Type) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Type) ProtoMessage() {}
+
+func (x *Type) ProtoReflect() protoreflect.Message {
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Type.ProtoReflect.Descriptor instead.
+func (*Type) Descriptor() ([]byte, []int) {
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Type) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Type) GetHelp() string {
+	if x != nil {
+		return x.Help
+	}
+	return ""
+}
+
+func (x *Type) GetOptions() []*Option {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+func (x *Type) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *Type) GetRemote() bool {
+	if x != nil {
+		return x.Remote
+	}
+	return false
+}
+
+// Option is one that a measurement type has.
+type Option struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Kind          uint32                 `protobuf:"varint,2,opt,name=kind,proto3" json:"kind,omitempty"` // 0: any text, 1: whole number, 2: true or false, 3: duration, 4: one of choices
+	Choices       []string               `protobuf:"bytes,3,rep,name=choices,proto3" json:"choices,omitempty"`
+	Default       string                 `protobuf:"bytes,4,opt,name=default,proto3" json:"default,omitempty"`
+	Help          string                 `protobuf:"bytes,5,opt,name=help,proto3" json:"help,omitempty"` // a line
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Option) Reset() {
+	*x = Option{}
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Option) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Option) ProtoMessage() {}
+
+func (x *Option) ProtoReflect() protoreflect.Message {
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Option.ProtoReflect.Descriptor instead.
+func (*Option) Descriptor() ([]byte, []int) {
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Option) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Option) GetKind() uint32 {
+	if x != nil {
+		return x.Kind
+	}
+	return 0
+}
+
+func (x *Option) GetChoices() []string {
+	if x != nil {
+		return x.Choices
+	}
+	return nil
+}
+
+func (x *Option) GetDefault() string {
+	if x != nil {
+		return x.Default
+	}
+	return ""
+}
+
+func (x *Option) GetHelp() string {
+	if x != nil {
+		return x.Help
+	}
+	return ""
+}
+
 // Welcome accepts an agent, which reports answers with an ID in [start, end).
 type Welcome struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -481,7 +748,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[5]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -493,7 +760,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[5]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -506,7 +773,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{5}
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Welcome) GetStart() uint32 {
@@ -534,7 +801,7 @@ type Refused struct {
 
 func (x *Refused) Reset() {
 	*x = Refused{}
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[6]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -546,7 +813,7 @@ func (x *Refused) String() string {
 func (*Refused) ProtoMessage() {}
 
 func (x *Refused) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[6]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -559,7 +826,7 @@ func (x *Refused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refused.ProtoReflect.Descriptor instead.
 func (*Refused) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{6}
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Refused) GetCode() int64 {
@@ -586,16 +853,17 @@ type Job struct {
 	DstPort       uint32                 `protobuf:"varint,5,opt,name=dst_port,json=dstPort,proto3" json:"dst_port,omitempty"`
 	Tos           uint32                 `protobuf:"varint,6,opt,name=tos,proto3" json:"tos,omitempty"`
 	DontFragment  bool                   `protobuf:"varint,7,opt,name=dont_fragment,json=dontFragment,proto3" json:"dont_fragment,omitempty"`
-	Size          int64                  `protobuf:"varint,8,opt,name=size,proto3" json:"size,omitempty"`          // of the whole datagram in bytes, 0: the prober's default
-	Mode          uint32                 `protobuf:"varint,9,opt,name=mode,proto3" json:"mode,omitempty"`          // 0: constant flow, 1: classic
-	Interval      int64                  `protobuf:"varint,10,opt,name=interval,proto3" json:"interval,omitempty"` // least time between two probes
+	Size          int64                  `protobuf:"varint,8,opt,name=size,proto3" json:"size,omitempty"`                                                                                 // of the whole datagram in bytes, 0: the prober's default
+	Mode          uint32                 `protobuf:"varint,9,opt,name=mode,proto3" json:"mode,omitempty"`                                                                                 // 0: constant flow, 1: classic
+	Interval      int64                  `protobuf:"varint,10,opt,name=interval,proto3" json:"interval,omitempty"`                                                                        // least time between two probes
+	Options       map[string]string      `protobuf:"bytes,11,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // of the prober, by name
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[7]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -607,7 +875,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[7]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -620,7 +888,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{7}
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Job) GetSession() uint64 {
@@ -693,6 +961,13 @@ func (x *Job) GetInterval() int64 {
 	return 0
 }
 
+func (x *Job) GetOptions() map[string]string {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
 // Ask tells an agent to send probes of a job, in order.
 type Ask struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -705,7 +980,7 @@ type Ask struct {
 
 func (x *Ask) Reset() {
 	*x = Ask{}
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[8]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -717,7 +992,7 @@ func (x *Ask) String() string {
 func (*Ask) ProtoMessage() {}
 
 func (x *Ask) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[8]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -730,7 +1005,7 @@ func (x *Ask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ask.ProtoReflect.Descriptor instead.
 func (*Ask) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{8}
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Ask) GetSession() uint64 {
@@ -757,7 +1032,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[9]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -769,7 +1044,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[9]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -782,7 +1057,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{9}
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Cancel) GetSession() uint64 {
@@ -809,7 +1084,7 @@ type Sent struct {
 
 func (x *Sent) Reset() {
 	*x = Sent{}
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[10]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -821,7 +1096,7 @@ func (x *Sent) String() string {
 func (*Sent) ProtoMessage() {}
 
 func (x *Sent) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[10]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -834,7 +1109,7 @@ func (x *Sent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sent.ProtoReflect.Descriptor instead.
 func (*Sent) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{10}
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Sent) GetSession() uint64 {
@@ -896,7 +1171,7 @@ type SendError struct {
 
 func (x *SendError) Reset() {
 	*x = SendError{}
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[11]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -908,7 +1183,7 @@ func (x *SendError) String() string {
 func (*SendError) ProtoMessage() {}
 
 func (x *SendError) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[11]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -921,7 +1196,7 @@ func (x *SendError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendError.ProtoReflect.Descriptor instead.
 func (*SendError) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{11}
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SendError) GetIndex() uint32 {
@@ -950,7 +1225,7 @@ type Failed struct {
 
 func (x *Failed) Reset() {
 	*x = Failed{}
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[12]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -962,7 +1237,7 @@ func (x *Failed) String() string {
 func (*Failed) ProtoMessage() {}
 
 func (x *Failed) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[12]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -975,7 +1250,7 @@ func (x *Failed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failed.ProtoReflect.Descriptor instead.
 func (*Failed) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{12}
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Failed) GetSession() uint64 {
@@ -1012,7 +1287,7 @@ type Answers struct {
 
 func (x *Answers) Reset() {
 	*x = Answers{}
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[13]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1024,7 +1299,7 @@ func (x *Answers) String() string {
 func (*Answers) ProtoMessage() {}
 
 func (x *Answers) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[13]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1037,7 +1312,7 @@ func (x *Answers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answers.ProtoReflect.Descriptor instead.
 func (*Answers) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{13}
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Answers) GetAnswers() []*Answer {
@@ -1078,7 +1353,7 @@ type Check struct {
 
 func (x *Check) Reset() {
 	*x = Check{}
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[14]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1090,7 +1365,7 @@ func (x *Check) String() string {
 func (*Check) ProtoMessage() {}
 
 func (x *Check) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[14]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1103,7 +1378,7 @@ func (x *Check) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Check.ProtoReflect.Descriptor instead.
 func (*Check) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{14}
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Check) GetSeq() uint64 {
@@ -1123,13 +1398,14 @@ type Status struct {
 	Discipline    string                 `protobuf:"bytes,5,opt,name=discipline,proto3" json:"discipline,omitempty"`              // what the kernel says of it
 	MaxError      int64                  `protobuf:"varint,6,opt,name=max_error,json=maxError,proto3" json:"max_error,omitempty"` // its estimates
 	EstError      int64                  `protobuf:"varint,7,opt,name=est_error,json=estError,proto3" json:"est_error,omitempty"`
+	Behind        []*Backlog             `protobuf:"bytes,20,rep,name=behind,proto3" json:"behind,omitempty"` // watches with datagrams that wait to be read
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[15]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1141,7 +1417,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[15]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1154,7 +1430,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{15}
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Status) GetSeq() uint64 {
@@ -1206,6 +1482,66 @@ func (x *Status) GetEstError() int64 {
 	return 0
 }
 
+func (x *Status) GetBehind() []*Backlog {
+	if x != nil {
+		return x.Behind
+	}
+	return nil
+}
+
+// Backlog is how many datagrams of a watch wait to be read.
+type Backlog struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	Count         uint64                 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Backlog) Reset() {
+	*x = Backlog{}
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Backlog) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Backlog) ProtoMessage() {}
+
+func (x *Backlog) ProtoReflect() protoreflect.Message {
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Backlog.ProtoReflect.Descriptor instead.
+func (*Backlog) Descriptor() ([]byte, []int) {
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Backlog) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Backlog) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
 type Answer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"` // 16 bits
@@ -1224,15 +1560,16 @@ type Answer struct {
 	QuotedTos     uint32                 `protobuf:"varint,14,opt,name=quoted_tos,json=quotedTos,proto3" json:"quoted_tos,omitempty"`
 	Mtu           uint32                 `protobuf:"varint,15,opt,name=mtu,proto3" json:"mtu,omitempty"`
 	Mpls          []*Label               `protobuf:"bytes,16,rep,name=mpls,proto3" json:"mpls,omitempty"`
-	Time          int64                  `protobuf:"fixed64,17,opt,name=time,proto3" json:"time,omitempty"`  // when it was captured
-	Stamp         uint32                 `protobuf:"varint,18,opt,name=stamp,proto3" json:"stamp,omitempty"` // 0: user space, 1: kernel
+	Time          int64                  `protobuf:"fixed64,17,opt,name=time,proto3" json:"time,omitempty"`   // when it was captured
+	Stamp         uint32                 `protobuf:"varint,18,opt,name=stamp,proto3" json:"stamp,omitempty"`  // 0: user space, 1: kernel
+	Values        []*Value               `protobuf:"bytes,19,rep,name=values,proto3" json:"values,omitempty"` // what a direct answer says besides
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[16]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1244,7 +1581,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[16]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1257,7 +1594,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{16}
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Answer) GetId() uint32 {
@@ -1386,6 +1723,612 @@ func (x *Answer) GetStamp() uint32 {
 	return 0
 }
 
+func (x *Answer) GetValues() []*Value {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+// Value is something that an answer says, for people.
+type Value struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Value) Reset() {
+	*x = Value{}
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Value) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Value) ProtoMessage() {}
+
+func (x *Value) ProtoReflect() protoreflect.Message {
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Value.ProtoReflect.Descriptor instead.
+func (*Value) Descriptor() ([]byte, []int) {
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Value) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Value) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+// Watch asks for the direct answers that a host sends to probes of a type.
+type Watch struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	Prober        string                 `protobuf:"bytes,2,opt,name=prober,proto3" json:"prober,omitempty"`
+	Options       map[string]string      `protobuf:"bytes,3,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // of the prober, by name
+	Dst           []byte                 `protobuf:"bytes,4,opt,name=dst,proto3" json:"dst,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Watch) Reset() {
+	*x = Watch{}
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Watch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Watch) ProtoMessage() {}
+
+func (x *Watch) ProtoReflect() protoreflect.Message {
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Watch.ProtoReflect.Descriptor instead.
+func (*Watch) Descriptor() ([]byte, []int) {
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Watch) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Watch) GetProber() string {
+	if x != nil {
+		return x.Prober
+	}
+	return ""
+}
+
+func (x *Watch) GetOptions() map[string]string {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+func (x *Watch) GetDst() []byte {
+	if x != nil {
+		return x.Dst
+	}
+	return nil
+}
+
+// Unwatch ends a watch.
+type Unwatch struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Unwatch) Reset() {
+	*x = Unwatch{}
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Unwatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Unwatch) ProtoMessage() {}
+
+func (x *Unwatch) ProtoReflect() protoreflect.Message {
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Unwatch.ProtoReflect.Descriptor instead.
+func (*Unwatch) Descriptor() ([]byte, []int) {
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Unwatch) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+// Watching says that an agent watches, or why it cannot read.
+type Watching struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	Code          int64                  `protobuf:"varint,2,opt,name=code,proto3" json:"code,omitempty"` // as in HTTP, 0: all is well
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Watching) Reset() {
+	*x = Watching{}
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Watching) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Watching) ProtoMessage() {}
+
+func (x *Watching) ProtoReflect() protoreflect.Message {
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Watching.ProtoReflect.Descriptor instead.
+func (*Watching) Descriptor() ([]byte, []int) {
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Watching) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Watching) GetCode() int64 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *Watching) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// Unread passes on what may be direct answers, to be read elsewhere.
+type Unread struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	Datagrams     []*Captured            `protobuf:"bytes,2,rep,name=datagrams,proto3" json:"datagrams,omitempty"`
+	Dropped       uint64                 `protobuf:"varint,3,opt,name=dropped,proto3" json:"dropped,omitempty"` // too long, too many or too late
+	Step          uint64                 `protobuf:"varint,4,opt,name=step,proto3" json:"step,omitempty"`       // see Sent
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Unread) Reset() {
+	*x = Unread{}
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Unread) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Unread) ProtoMessage() {}
+
+func (x *Unread) ProtoReflect() protoreflect.Message {
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Unread.ProtoReflect.Descriptor instead.
+func (*Unread) Descriptor() ([]byte, []int) {
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Unread) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Unread) GetDatagrams() []*Captured {
+	if x != nil {
+		return x.Datagrams
+	}
+	return nil
+}
+
+func (x *Unread) GetDropped() uint64 {
+	if x != nil {
+		return x.Dropped
+	}
+	return 0
+}
+
+func (x *Unread) GetStep() uint64 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
+type Captured struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"` // from the IP header on, at most 1500 bytes
+	Time          int64                  `protobuf:"fixed64,2,opt,name=time,proto3" json:"time,omitempty"`
+	Stamp         uint32                 `protobuf:"varint,3,opt,name=stamp,proto3" json:"stamp,omitempty"` // 0: user space, 1: kernel
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Captured) Reset() {
+	*x = Captured{}
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Captured) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Captured) ProtoMessage() {}
+
+func (x *Captured) ProtoReflect() protoreflect.Message {
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Captured.ProtoReflect.Descriptor instead.
+func (*Captured) Descriptor() ([]byte, []int) {
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Captured) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *Captured) GetTime() int64 {
+	if x != nil {
+		return x.Time
+	}
+	return 0
+}
+
+func (x *Captured) GetStamp() uint32 {
+	if x != nil {
+		return x.Stamp
+	}
+	return 0
+}
+
+// Read asks an agent to read what others captured.
+type Read struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	Datagrams     []*Reference           `protobuf:"bytes,2,rep,name=datagrams,proto3" json:"datagrams,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Read) Reset() {
+	*x = Read{}
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Read) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Read) ProtoMessage() {}
+
+func (x *Read) ProtoReflect() protoreflect.Message {
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Read.ProtoReflect.Descriptor instead.
+func (*Read) Descriptor() ([]byte, []int) {
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Read) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Read) GetDatagrams() []*Reference {
+	if x != nil {
+		return x.Datagrams
+	}
+	return nil
+}
+
+type Reference struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ref           uint64                 `protobuf:"varint,1,opt,name=ref,proto3" json:"ref,omitempty"`  // given by the controller
+	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"` // at most 1500 bytes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reference) Reset() {
+	*x = Reference{}
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reference) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reference) ProtoMessage() {}
+
+func (x *Reference) ProtoReflect() protoreflect.Message {
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reference.ProtoReflect.Descriptor instead.
+func (*Reference) Descriptor() ([]byte, []int) {
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *Reference) GetRef() uint64 {
+	if x != nil {
+		return x.Ref
+	}
+	return 0
+}
+
+func (x *Reference) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+// Readings is what an agent read in the datagrams of a Read, once for each.
+type Readings struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	Readings      []*Reading             `protobuf:"bytes,2,rep,name=readings,proto3" json:"readings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Readings) Reset() {
+	*x = Readings{}
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Readings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Readings) ProtoMessage() {}
+
+func (x *Readings) ProtoReflect() protoreflect.Message {
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Readings.ProtoReflect.Descriptor instead.
+func (*Readings) Descriptor() ([]byte, []int) {
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *Readings) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Readings) GetReadings() []*Reading {
+	if x != nil {
+		return x.Readings
+	}
+	return nil
+}
+
+type Reading struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ref           uint64                 `protobuf:"varint,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	Ok            bool                   `protobuf:"varint,2,opt,name=ok,proto3" json:"ok,omitempty"` // it answers a probe; the others are as in Answer
+	Id            uint32                 `protobuf:"varint,3,opt,name=id,proto3" json:"id,omitempty"`
+	Tag           uint64                 `protobuf:"fixed64,4,opt,name=tag,proto3" json:"tag,omitempty"`
+	TagBits       uint32                 `protobuf:"varint,5,opt,name=tag_bits,json=tagBits,proto3" json:"tag_bits,omitempty"`
+	Values        []*Value               `protobuf:"bytes,6,rep,name=values,proto3" json:"values,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reading) Reset() {
+	*x = Reading{}
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reading) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reading) ProtoMessage() {}
+
+func (x *Reading) ProtoReflect() protoreflect.Message {
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reading.ProtoReflect.Descriptor instead.
+func (*Reading) Descriptor() ([]byte, []int) {
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *Reading) GetRef() uint64 {
+	if x != nil {
+		return x.Ref
+	}
+	return 0
+}
+
+func (x *Reading) GetOk() bool {
+	if x != nil {
+		return x.Ok
+	}
+	return false
+}
+
+func (x *Reading) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Reading) GetTag() uint64 {
+	if x != nil {
+		return x.Tag
+	}
+	return 0
+}
+
+func (x *Reading) GetTagBits() uint32 {
+	if x != nil {
+		return x.TagBits
+	}
+	return 0
+}
+
+func (x *Reading) GetValues() []*Value {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
 // Label is one entry of an MPLS label stack (RFC 4950).
 type Label struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1399,7 +2342,7 @@ type Label struct {
 
 func (x *Label) Reset() {
 	*x = Label{}
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[17]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1411,7 +2354,7 @@ func (x *Label) String() string {
 func (*Label) ProtoMessage() {}
 
 func (x *Label) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[17]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1424,7 +2367,7 @@ func (x *Label) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Label.ProtoReflect.Descriptor instead.
 func (*Label) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{17}
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Label) GetLabel() uint32 {
@@ -1463,34 +2406,54 @@ const file_voltadomar_v1_agents_proto_rawDesc = "" +
 	"\fToController\x127\n" +
 	"\bmessages\x18\x01 \x03(\v2\x1b.voltadomar.v1.AgentMessageR\bmessages\"G\n" +
 	"\aToAgent\x12<\n" +
-	"\bmessages\x18\x01 \x03(\v2 .voltadomar.v1.ControllerMessageR\bmessages\"\x88\x02\n" +
+	"\bmessages\x18\x01 \x03(\v2 .voltadomar.v1.ControllerMessageR\bmessages\"\xa7\x03\n" +
 	"\fAgentMessage\x12,\n" +
 	"\x05hello\x18\x01 \x01(\v2\x14.voltadomar.v1.HelloH\x00R\x05hello\x12)\n" +
 	"\x04sent\x18\x02 \x01(\v2\x13.voltadomar.v1.SentH\x00R\x04sent\x12/\n" +
 	"\x06failed\x18\x03 \x01(\v2\x15.voltadomar.v1.FailedH\x00R\x06failed\x122\n" +
-	"\aanswers\x18\x04 \x01(\v2\x16.voltadomar.v1.AnswersH\x00R\aanswers\x12/\n" +
+	"\aanswers\x18\x04 \x01(\v2\x16.voltadomar.v1.AnswersH\x00R\aanswers\x125\n" +
+	"\bwatching\x18\x05 \x01(\v2\x17.voltadomar.v1.WatchingH\x00R\bwatching\x12/\n" +
+	"\x06unread\x18\x06 \x01(\v2\x15.voltadomar.v1.UnreadH\x00R\x06unread\x125\n" +
+	"\breadings\x18\a \x01(\v2\x17.voltadomar.v1.ReadingsH\x00R\breadings\x12/\n" +
 	"\x06status\x18\x1e \x01(\v2\x15.voltadomar.v1.StatusH\x00R\x06statusB\t\n" +
-	"\amessage\"\xb5\x02\n" +
+	"\amessage\"\xc2\x03\n" +
 	"\x11ControllerMessage\x122\n" +
 	"\awelcome\x18\x01 \x01(\v2\x16.voltadomar.v1.WelcomeH\x00R\awelcome\x122\n" +
 	"\arefused\x18\x02 \x01(\v2\x16.voltadomar.v1.RefusedH\x00R\arefused\x12&\n" +
 	"\x03job\x18\x03 \x01(\v2\x12.voltadomar.v1.JobH\x00R\x03job\x12&\n" +
 	"\x03ask\x18\x04 \x01(\v2\x12.voltadomar.v1.AskH\x00R\x03ask\x12/\n" +
 	"\x06cancel\x18\x05 \x01(\v2\x15.voltadomar.v1.CancelH\x00R\x06cancel\x12,\n" +
+	"\x05watch\x18\x06 \x01(\v2\x14.voltadomar.v1.WatchH\x00R\x05watch\x122\n" +
+	"\aunwatch\x18\a \x01(\v2\x16.voltadomar.v1.UnwatchH\x00R\aunwatch\x12)\n" +
+	"\x04read\x18\b \x01(\v2\x13.voltadomar.v1.ReadH\x00R\x04read\x12,\n" +
 	"\x05check\x18\x1e \x01(\v2\x14.voltadomar.v1.CheckH\x00R\x05checkB\t\n" +
-	"\amessage\"\x83\x01\n" +
+	"\amessage\"\xc8\x01\n" +
 	"\x05Hello\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\x06R\binstance\x12\x14\n" +
 	"\x05clock\x18\x03 \x01(\tR\x05clock\x12\x18\n" +
 	"\aprobers\x18\x04 \x03(\tR\aprobers\x12\x18\n" +
-	"\asources\x18\x05 \x03(\fR\asources\"1\n" +
+	"\asources\x18\x05 \x03(\fR\asources\x12)\n" +
+	"\x05types\x18\x06 \x03(\v2\x13.voltadomar.v1.TypeR\x05types\x12\x18\n" +
+	"\awatches\x18\a \x01(\bR\awatches\"\x8b\x01\n" +
+	"\x04Type\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04help\x18\x02 \x01(\tR\x04help\x12/\n" +
+	"\aoptions\x18\x03 \x03(\v2\x15.voltadomar.v1.OptionR\aoptions\x12\x12\n" +
+	"\x04port\x18\x04 \x01(\rR\x04port\x12\x16\n" +
+	"\x06remote\x18\x05 \x01(\bR\x06remote\"x\n" +
+	"\x06Option\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\rR\x04kind\x12\x18\n" +
+	"\achoices\x18\x03 \x03(\tR\achoices\x12\x18\n" +
+	"\adefault\x18\x04 \x01(\tR\adefault\x12\x12\n" +
+	"\x04help\x18\x05 \x01(\tR\x04help\"1\n" +
 	"\aWelcome\x12\x14\n" +
 	"\x05start\x18\x01 \x01(\rR\x05start\x12\x10\n" +
 	"\x03end\x18\x02 \x01(\rR\x03end\"5\n" +
 	"\aRefused\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x03R\x04code\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xf1\x01\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xe8\x02\n" +
 	"\x03Job\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x16\n" +
 	"\x06prober\x18\x02 \x01(\tR\x06prober\x12\x10\n" +
@@ -1502,7 +2465,11 @@ const file_voltadomar_v1_agents_proto_rawDesc = "" +
 	"\x04size\x18\b \x01(\x03R\x04size\x12\x12\n" +
 	"\x04mode\x18\t \x01(\rR\x04mode\x12\x1a\n" +
 	"\binterval\x18\n" +
-	" \x01(\x03R\binterval\"9\n" +
+	" \x01(\x03R\binterval\x129\n" +
+	"\aoptions\x18\v \x03(\v2\x1f.voltadomar.v1.Job.OptionsEntryR\aoptions\x1a:\n" +
+	"\fOptionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"9\n" +
 	"\x03Ask\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x18\n" +
 	"\atickets\x18\x02 \x03(\aR\atickets\"\"\n" +
@@ -1529,7 +2496,7 @@ const file_voltadomar_v1_agents_proto_rawDesc = "" +
 	"\x0ekernel_dropped\x18\x03 \x01(\x04R\rkernelDropped\x12\x12\n" +
 	"\x04step\x18\x04 \x01(\x04R\x04step\"\x19\n" +
 	"\x05Check\x12\x10\n" +
-	"\x03seq\x18\x01 \x01(\x04R\x03seq\"\xbe\x01\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\"\xee\x01\n" +
 	"\x06Status\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x1a\n" +
 	"\breceived\x18\x02 \x01(\x10R\breceived\x12\x18\n" +
@@ -1539,7 +2506,11 @@ const file_voltadomar_v1_agents_proto_rawDesc = "" +
 	"discipline\x18\x05 \x01(\tR\n" +
 	"discipline\x12\x1b\n" +
 	"\tmax_error\x18\x06 \x01(\x03R\bmaxError\x12\x1b\n" +
-	"\test_error\x18\a \x01(\x03R\bestError\"\xbb\x03\n" +
+	"\test_error\x18\a \x01(\x03R\bestError\x12.\n" +
+	"\x06behind\x18\x14 \x03(\v2\x16.voltadomar.v1.BacklogR\x06behind\"7\n" +
+	"\aBacklog\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x04R\x05count\"\xe9\x03\n" +
 	"\x06Answer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x10\n" +
 	"\x03tag\x18\x02 \x01(\x06R\x03tag\x12\x19\n" +
@@ -1561,7 +2532,50 @@ const file_voltadomar_v1_agents_proto_rawDesc = "" +
 	"\x03mtu\x18\x0f \x01(\rR\x03mtu\x12(\n" +
 	"\x04mpls\x18\x10 \x03(\v2\x14.voltadomar.v1.LabelR\x04mpls\x12\x12\n" +
 	"\x04time\x18\x11 \x01(\x10R\x04time\x12\x14\n" +
-	"\x05stamp\x18\x12 \x01(\rR\x05stamp\"W\n" +
+	"\x05stamp\x18\x12 \x01(\rR\x05stamp\x12,\n" +
+	"\x06values\x18\x13 \x03(\v2\x14.voltadomar.v1.ValueR\x06values\"/\n" +
+	"\x05Value\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"\xc2\x01\n" +
+	"\x05Watch\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x16\n" +
+	"\x06prober\x18\x02 \x01(\tR\x06prober\x12;\n" +
+	"\aoptions\x18\x03 \x03(\v2!.voltadomar.v1.Watch.OptionsEntryR\aoptions\x12\x10\n" +
+	"\x03dst\x18\x04 \x01(\fR\x03dst\x1a:\n" +
+	"\fOptionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"!\n" +
+	"\aUnwatch\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\"N\n" +
+	"\bWatching\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x12\n" +
+	"\x04code\x18\x02 \x01(\x03R\x04code\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\x85\x01\n" +
+	"\x06Unread\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x125\n" +
+	"\tdatagrams\x18\x02 \x03(\v2\x17.voltadomar.v1.CapturedR\tdatagrams\x12\x18\n" +
+	"\adropped\x18\x03 \x01(\x04R\adropped\x12\x12\n" +
+	"\x04step\x18\x04 \x01(\x04R\x04step\"H\n" +
+	"\bCaptured\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\x12\x12\n" +
+	"\x04time\x18\x02 \x01(\x10R\x04time\x12\x14\n" +
+	"\x05stamp\x18\x03 \x01(\rR\x05stamp\"V\n" +
+	"\x04Read\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x126\n" +
+	"\tdatagrams\x18\x02 \x03(\v2\x18.voltadomar.v1.ReferenceR\tdatagrams\"1\n" +
+	"\tReference\x12\x10\n" +
+	"\x03ref\x18\x01 \x01(\x04R\x03ref\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\"V\n" +
+	"\bReadings\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x122\n" +
+	"\breadings\x18\x02 \x03(\v2\x16.voltadomar.v1.ReadingR\breadings\"\x96\x01\n" +
+	"\aReading\x12\x10\n" +
+	"\x03ref\x18\x01 \x01(\x04R\x03ref\x12\x0e\n" +
+	"\x02ok\x18\x02 \x01(\bR\x02ok\x12\x0e\n" +
+	"\x02id\x18\x03 \x01(\rR\x02id\x12\x10\n" +
+	"\x03tag\x18\x04 \x01(\x06R\x03tag\x12\x19\n" +
+	"\btag_bits\x18\x05 \x01(\rR\atagBits\x12,\n" +
+	"\x06values\x18\x06 \x03(\v2\x14.voltadomar.v1.ValueR\x06values\"W\n" +
 	"\x05Label\x12\x14\n" +
 	"\x05label\x18\x01 \x01(\rR\x05label\x12\x0e\n" +
 	"\x02tc\x18\x02 \x01(\rR\x02tc\x12\x16\n" +
@@ -1582,51 +2596,82 @@ func file_voltadomar_v1_agents_proto_rawDescGZIP() []byte {
 	return file_voltadomar_v1_agents_proto_rawDescData
 }
 
-var file_voltadomar_v1_agents_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_voltadomar_v1_agents_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_voltadomar_v1_agents_proto_goTypes = []any{
 	(*ToController)(nil),      // 0: voltadomar.v1.ToController
 	(*ToAgent)(nil),           // 1: voltadomar.v1.ToAgent
 	(*AgentMessage)(nil),      // 2: voltadomar.v1.AgentMessage
 	(*ControllerMessage)(nil), // 3: voltadomar.v1.ControllerMessage
 	(*Hello)(nil),             // 4: voltadomar.v1.Hello
-	(*Welcome)(nil),           // 5: voltadomar.v1.Welcome
-	(*Refused)(nil),           // 6: voltadomar.v1.Refused
-	(*Job)(nil),               // 7: voltadomar.v1.Job
-	(*Ask)(nil),               // 8: voltadomar.v1.Ask
-	(*Cancel)(nil),            // 9: voltadomar.v1.Cancel
-	(*Sent)(nil),              // 10: voltadomar.v1.Sent
-	(*SendError)(nil),         // 11: voltadomar.v1.SendError
-	(*Failed)(nil),            // 12: voltadomar.v1.Failed
-	(*Answers)(nil),           // 13: voltadomar.v1.Answers
-	(*Check)(nil),             // 14: voltadomar.v1.Check
-	(*Status)(nil),            // 15: voltadomar.v1.Status
-	(*Answer)(nil),            // 16: voltadomar.v1.Answer
-	(*Label)(nil),             // 17: voltadomar.v1.Label
+	(*Type)(nil),              // 5: voltadomar.v1.Type
+	(*Option)(nil),            // 6: voltadomar.v1.Option
+	(*Welcome)(nil),           // 7: voltadomar.v1.Welcome
+	(*Refused)(nil),           // 8: voltadomar.v1.Refused
+	(*Job)(nil),               // 9: voltadomar.v1.Job
+	(*Ask)(nil),               // 10: voltadomar.v1.Ask
+	(*Cancel)(nil),            // 11: voltadomar.v1.Cancel
+	(*Sent)(nil),              // 12: voltadomar.v1.Sent
+	(*SendError)(nil),         // 13: voltadomar.v1.SendError
+	(*Failed)(nil),            // 14: voltadomar.v1.Failed
+	(*Answers)(nil),           // 15: voltadomar.v1.Answers
+	(*Check)(nil),             // 16: voltadomar.v1.Check
+	(*Status)(nil),            // 17: voltadomar.v1.Status
+	(*Backlog)(nil),           // 18: voltadomar.v1.Backlog
+	(*Answer)(nil),            // 19: voltadomar.v1.Answer
+	(*Value)(nil),             // 20: voltadomar.v1.Value
+	(*Watch)(nil),             // 21: voltadomar.v1.Watch
+	(*Unwatch)(nil),           // 22: voltadomar.v1.Unwatch
+	(*Watching)(nil),          // 23: voltadomar.v1.Watching
+	(*Unread)(nil),            // 24: voltadomar.v1.Unread
+	(*Captured)(nil),          // 25: voltadomar.v1.Captured
+	(*Read)(nil),              // 26: voltadomar.v1.Read
+	(*Reference)(nil),         // 27: voltadomar.v1.Reference
+	(*Readings)(nil),          // 28: voltadomar.v1.Readings
+	(*Reading)(nil),           // 29: voltadomar.v1.Reading
+	(*Label)(nil),             // 30: voltadomar.v1.Label
+	nil,                       // 31: voltadomar.v1.Job.OptionsEntry
+	nil,                       // 32: voltadomar.v1.Watch.OptionsEntry
 }
 var file_voltadomar_v1_agents_proto_depIdxs = []int32{
 	2,  // 0: voltadomar.v1.ToController.messages:type_name -> voltadomar.v1.AgentMessage
 	3,  // 1: voltadomar.v1.ToAgent.messages:type_name -> voltadomar.v1.ControllerMessage
 	4,  // 2: voltadomar.v1.AgentMessage.hello:type_name -> voltadomar.v1.Hello
-	10, // 3: voltadomar.v1.AgentMessage.sent:type_name -> voltadomar.v1.Sent
-	12, // 4: voltadomar.v1.AgentMessage.failed:type_name -> voltadomar.v1.Failed
-	13, // 5: voltadomar.v1.AgentMessage.answers:type_name -> voltadomar.v1.Answers
-	15, // 6: voltadomar.v1.AgentMessage.status:type_name -> voltadomar.v1.Status
-	5,  // 7: voltadomar.v1.ControllerMessage.welcome:type_name -> voltadomar.v1.Welcome
-	6,  // 8: voltadomar.v1.ControllerMessage.refused:type_name -> voltadomar.v1.Refused
-	7,  // 9: voltadomar.v1.ControllerMessage.job:type_name -> voltadomar.v1.Job
-	8,  // 10: voltadomar.v1.ControllerMessage.ask:type_name -> voltadomar.v1.Ask
-	9,  // 11: voltadomar.v1.ControllerMessage.cancel:type_name -> voltadomar.v1.Cancel
-	14, // 12: voltadomar.v1.ControllerMessage.check:type_name -> voltadomar.v1.Check
-	11, // 13: voltadomar.v1.Sent.errors:type_name -> voltadomar.v1.SendError
-	16, // 14: voltadomar.v1.Answers.answers:type_name -> voltadomar.v1.Answer
-	17, // 15: voltadomar.v1.Answer.mpls:type_name -> voltadomar.v1.Label
-	0,  // 16: voltadomar.v1.Agents.Connect:input_type -> voltadomar.v1.ToController
-	1,  // 17: voltadomar.v1.Agents.Connect:output_type -> voltadomar.v1.ToAgent
-	17, // [17:18] is the sub-list for method output_type
-	16, // [16:17] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	12, // 3: voltadomar.v1.AgentMessage.sent:type_name -> voltadomar.v1.Sent
+	14, // 4: voltadomar.v1.AgentMessage.failed:type_name -> voltadomar.v1.Failed
+	15, // 5: voltadomar.v1.AgentMessage.answers:type_name -> voltadomar.v1.Answers
+	23, // 6: voltadomar.v1.AgentMessage.watching:type_name -> voltadomar.v1.Watching
+	24, // 7: voltadomar.v1.AgentMessage.unread:type_name -> voltadomar.v1.Unread
+	28, // 8: voltadomar.v1.AgentMessage.readings:type_name -> voltadomar.v1.Readings
+	17, // 9: voltadomar.v1.AgentMessage.status:type_name -> voltadomar.v1.Status
+	7,  // 10: voltadomar.v1.ControllerMessage.welcome:type_name -> voltadomar.v1.Welcome
+	8,  // 11: voltadomar.v1.ControllerMessage.refused:type_name -> voltadomar.v1.Refused
+	9,  // 12: voltadomar.v1.ControllerMessage.job:type_name -> voltadomar.v1.Job
+	10, // 13: voltadomar.v1.ControllerMessage.ask:type_name -> voltadomar.v1.Ask
+	11, // 14: voltadomar.v1.ControllerMessage.cancel:type_name -> voltadomar.v1.Cancel
+	21, // 15: voltadomar.v1.ControllerMessage.watch:type_name -> voltadomar.v1.Watch
+	22, // 16: voltadomar.v1.ControllerMessage.unwatch:type_name -> voltadomar.v1.Unwatch
+	26, // 17: voltadomar.v1.ControllerMessage.read:type_name -> voltadomar.v1.Read
+	16, // 18: voltadomar.v1.ControllerMessage.check:type_name -> voltadomar.v1.Check
+	5,  // 19: voltadomar.v1.Hello.types:type_name -> voltadomar.v1.Type
+	6,  // 20: voltadomar.v1.Type.options:type_name -> voltadomar.v1.Option
+	31, // 21: voltadomar.v1.Job.options:type_name -> voltadomar.v1.Job.OptionsEntry
+	13, // 22: voltadomar.v1.Sent.errors:type_name -> voltadomar.v1.SendError
+	19, // 23: voltadomar.v1.Answers.answers:type_name -> voltadomar.v1.Answer
+	18, // 24: voltadomar.v1.Status.behind:type_name -> voltadomar.v1.Backlog
+	30, // 25: voltadomar.v1.Answer.mpls:type_name -> voltadomar.v1.Label
+	20, // 26: voltadomar.v1.Answer.values:type_name -> voltadomar.v1.Value
+	32, // 27: voltadomar.v1.Watch.options:type_name -> voltadomar.v1.Watch.OptionsEntry
+	25, // 28: voltadomar.v1.Unread.datagrams:type_name -> voltadomar.v1.Captured
+	27, // 29: voltadomar.v1.Read.datagrams:type_name -> voltadomar.v1.Reference
+	29, // 30: voltadomar.v1.Readings.readings:type_name -> voltadomar.v1.Reading
+	20, // 31: voltadomar.v1.Reading.values:type_name -> voltadomar.v1.Value
+	0,  // 32: voltadomar.v1.Agents.Connect:input_type -> voltadomar.v1.ToController
+	1,  // 33: voltadomar.v1.Agents.Connect:output_type -> voltadomar.v1.ToAgent
+	33, // [33:34] is the sub-list for method output_type
+	32, // [32:33] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_voltadomar_v1_agents_proto_init() }
@@ -1639,6 +2684,9 @@ func file_voltadomar_v1_agents_proto_init() {
 		(*AgentMessage_Sent)(nil),
 		(*AgentMessage_Failed)(nil),
 		(*AgentMessage_Answers)(nil),
+		(*AgentMessage_Watching)(nil),
+		(*AgentMessage_Unread)(nil),
+		(*AgentMessage_Readings)(nil),
 		(*AgentMessage_Status)(nil),
 	}
 	file_voltadomar_v1_agents_proto_msgTypes[3].OneofWrappers = []any{
@@ -1647,6 +2695,9 @@ func file_voltadomar_v1_agents_proto_init() {
 		(*ControllerMessage_Job)(nil),
 		(*ControllerMessage_Ask)(nil),
 		(*ControllerMessage_Cancel)(nil),
+		(*ControllerMessage_Watch)(nil),
+		(*ControllerMessage_Unwatch)(nil),
+		(*ControllerMessage_Read)(nil),
 		(*ControllerMessage_Check)(nil),
 	}
 	type x struct{}
@@ -1655,7 +2706,7 @@ func file_voltadomar_v1_agents_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_voltadomar_v1_agents_proto_rawDesc), len(file_voltadomar_v1_agents_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

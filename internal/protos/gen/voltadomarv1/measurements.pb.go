@@ -151,6 +151,95 @@ func (*MeasureEvent_Probe) isMeasureEvent_Event() {}
 
 func (*MeasureEvent_Trace) isMeasureEvent_Event() {}
 
+type ListTypesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTypesRequest) Reset() {
+	*x = ListTypesRequest{}
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTypesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTypesRequest) ProtoMessage() {}
+
+func (x *ListTypesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTypesRequest.ProtoReflect.Descriptor instead.
+func (*ListTypesRequest) Descriptor() ([]byte, []int) {
+	return file_voltadomar_v1_measurements_proto_rawDescGZIP(), []int{2}
+}
+
+// AgentTypes is what an agent can do.
+type AgentTypes struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Agent         string                 `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	Types         []*Type                `protobuf:"bytes,2,rep,name=types,proto3" json:"types,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AgentTypes) Reset() {
+	*x = AgentTypes{}
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AgentTypes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AgentTypes) ProtoMessage() {}
+
+func (x *AgentTypes) ProtoReflect() protoreflect.Message {
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AgentTypes.ProtoReflect.Descriptor instead.
+func (*AgentTypes) Descriptor() ([]byte, []int) {
+	return file_voltadomar_v1_measurements_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *AgentTypes) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *AgentTypes) GetTypes() []*Type {
+	if x != nil {
+		return x.Types
+	}
+	return nil
+}
+
 type ListAgentsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -159,7 +248,7 @@ type ListAgentsRequest struct {
 
 func (x *ListAgentsRequest) Reset() {
 	*x = ListAgentsRequest{}
-	mi := &file_voltadomar_v1_measurements_proto_msgTypes[2]
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -171,7 +260,7 @@ func (x *ListAgentsRequest) String() string {
 func (*ListAgentsRequest) ProtoMessage() {}
 
 func (x *ListAgentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_measurements_proto_msgTypes[2]
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -184,7 +273,7 @@ func (x *ListAgentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAgentsRequest.ProtoReflect.Descriptor instead.
 func (*ListAgentsRequest) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_measurements_proto_rawDescGZIP(), []int{2}
+	return file_voltadomar_v1_measurements_proto_rawDescGZIP(), []int{4}
 }
 
 type ListAgentsResponse struct {
@@ -196,7 +285,7 @@ type ListAgentsResponse struct {
 
 func (x *ListAgentsResponse) Reset() {
 	*x = ListAgentsResponse{}
-	mi := &file_voltadomar_v1_measurements_proto_msgTypes[3]
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -208,7 +297,7 @@ func (x *ListAgentsResponse) String() string {
 func (*ListAgentsResponse) ProtoMessage() {}
 
 func (x *ListAgentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_measurements_proto_msgTypes[3]
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -221,7 +310,7 @@ func (x *ListAgentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAgentsResponse.ProtoReflect.Descriptor instead.
 func (*ListAgentsResponse) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_measurements_proto_rawDescGZIP(), []int{3}
+	return file_voltadomar_v1_measurements_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ListAgentsResponse) GetAgents() []string {
@@ -242,7 +331,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_voltadomar_v1_measurements_proto_msgTypes[4]
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -254,7 +343,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_measurements_proto_msgTypes[4]
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -267,7 +356,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_measurements_proto_rawDescGZIP(), []int{4}
+	return file_voltadomar_v1_measurements_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Failure) GetCode() int32 {
@@ -308,15 +397,16 @@ type Trace struct {
 	Clocks        map[string]*Clock      `protobuf:"bytes,30,rep,name=clocks,proto3" json:"clocks,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // by agent
 	Account       *Account               `protobuf:"bytes,31,opt,name=account,proto3" json:"account,omitempty"`
 	Findings      []*Finding             `protobuf:"bytes,32,rep,name=findings,proto3" json:"findings,omitempty"`
-	Rewritten     int64                  `protobuf:"varint,33,opt,name=rewritten,proto3" json:"rewritten,omitempty"` // unverified answers off by one constant
-	Numeric       bool                   `protobuf:"varint,22,opt,name=numeric,proto3" json:"numeric,omitempty"`     // names were not looked up
+	Rewritten     int64                  `protobuf:"varint,33,opt,name=rewritten,proto3" json:"rewritten,omitempty"`                                                                      // unverified answers off by one constant
+	Numeric       bool                   `protobuf:"varint,22,opt,name=numeric,proto3" json:"numeric,omitempty"`                                                                          // names were not looked up
+	Options       map[string]string      `protobuf:"bytes,23,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // of the prober, by name
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Trace) Reset() {
 	*x = Trace{}
-	mi := &file_voltadomar_v1_measurements_proto_msgTypes[5]
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -328,7 +418,7 @@ func (x *Trace) String() string {
 func (*Trace) ProtoMessage() {}
 
 func (x *Trace) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_measurements_proto_msgTypes[5]
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -341,7 +431,7 @@ func (x *Trace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trace.ProtoReflect.Descriptor instead.
 func (*Trace) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_measurements_proto_rawDescGZIP(), []int{5}
+	return file_voltadomar_v1_measurements_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Trace) GetTarget() string {
@@ -512,6 +602,13 @@ func (x *Trace) GetNumeric() bool {
 	return false
 }
 
+func (x *Trace) GetOptions() map[string]string {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
 // Clock is what is known of an agent's clock.
 type Clock struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -529,7 +626,7 @@ type Clock struct {
 
 func (x *Clock) Reset() {
 	*x = Clock{}
-	mi := &file_voltadomar_v1_measurements_proto_msgTypes[6]
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -541,7 +638,7 @@ func (x *Clock) String() string {
 func (*Clock) ProtoMessage() {}
 
 func (x *Clock) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_measurements_proto_msgTypes[6]
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -554,7 +651,7 @@ func (x *Clock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Clock.ProtoReflect.Descriptor instead.
 func (*Clock) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_measurements_proto_rawDescGZIP(), []int{6}
+	return file_voltadomar_v1_measurements_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Clock) GetName() string {
@@ -626,7 +723,7 @@ type Account struct {
 
 func (x *Account) Reset() {
 	*x = Account{}
-	mi := &file_voltadomar_v1_measurements_proto_msgTypes[7]
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -638,7 +735,7 @@ func (x *Account) String() string {
 func (*Account) ProtoMessage() {}
 
 func (x *Account) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_measurements_proto_msgTypes[7]
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -651,7 +748,7 @@ func (x *Account) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Account.ProtoReflect.Descriptor instead.
 func (*Account) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_measurements_proto_rawDescGZIP(), []int{7}
+	return file_voltadomar_v1_measurements_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Account) GetAsked() int64 {
@@ -693,7 +790,7 @@ type Loss struct {
 
 func (x *Loss) Reset() {
 	*x = Loss{}
-	mi := &file_voltadomar_v1_measurements_proto_msgTypes[8]
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -705,7 +802,7 @@ func (x *Loss) String() string {
 func (*Loss) ProtoMessage() {}
 
 func (x *Loss) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_measurements_proto_msgTypes[8]
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -718,7 +815,7 @@ func (x *Loss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Loss.ProtoReflect.Descriptor instead.
 func (*Loss) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_measurements_proto_rawDescGZIP(), []int{8}
+	return file_voltadomar_v1_measurements_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Loss) GetReason() string {
@@ -757,7 +854,7 @@ type Gap struct {
 
 func (x *Gap) Reset() {
 	*x = Gap{}
-	mi := &file_voltadomar_v1_measurements_proto_msgTypes[9]
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -769,7 +866,7 @@ func (x *Gap) String() string {
 func (*Gap) ProtoMessage() {}
 
 func (x *Gap) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_measurements_proto_msgTypes[9]
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -782,7 +879,7 @@ func (x *Gap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gap.ProtoReflect.Descriptor instead.
 func (*Gap) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_measurements_proto_rawDescGZIP(), []int{9}
+	return file_voltadomar_v1_measurements_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Gap) GetAgent() string {
@@ -835,7 +932,7 @@ type Finding struct {
 
 func (x *Finding) Reset() {
 	*x = Finding{}
-	mi := &file_voltadomar_v1_measurements_proto_msgTypes[10]
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -847,7 +944,7 @@ func (x *Finding) String() string {
 func (*Finding) ProtoMessage() {}
 
 func (x *Finding) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_measurements_proto_msgTypes[10]
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -860,7 +957,7 @@ func (x *Finding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finding.ProtoReflect.Descriptor instead.
 func (*Finding) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_measurements_proto_rawDescGZIP(), []int{10}
+	return file_voltadomar_v1_measurements_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Finding) GetKind() string {
@@ -915,7 +1012,7 @@ type Hop struct {
 
 func (x *Hop) Reset() {
 	*x = Hop{}
-	mi := &file_voltadomar_v1_measurements_proto_msgTypes[11]
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -927,7 +1024,7 @@ func (x *Hop) String() string {
 func (*Hop) ProtoMessage() {}
 
 func (x *Hop) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_measurements_proto_msgTypes[11]
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -940,7 +1037,7 @@ func (x *Hop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hop.ProtoReflect.Descriptor instead.
 func (*Hop) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_measurements_proto_rawDescGZIP(), []int{11}
+	return file_voltadomar_v1_measurements_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Hop) GetTtl() int64 {
@@ -983,6 +1080,7 @@ type Probe struct {
 	QuotedTos     uint32                 `protobuf:"varint,22,opt,name=quoted_tos,json=quotedTos,proto3" json:"quoted_tos,omitempty"`
 	Mtu           uint32                 `protobuf:"varint,23,opt,name=mtu,proto3" json:"mtu,omitempty"`
 	Mpls          []*Label               `protobuf:"bytes,24,rep,name=mpls,proto3" json:"mpls,omitempty"`
+	Values        []*Value               `protobuf:"bytes,25,rep,name=values,proto3" json:"values,omitempty"` // what the destination's answer says besides
 	QuotedSource  []byte                 `protobuf:"bytes,30,opt,name=quoted_source,json=quotedSource,proto3" json:"quoted_source,omitempty"`
 	Delay         *int64                 `protobuf:"varint,31,opt,name=delay,proto3,oneof" json:"delay,omitempty"`                             // corrected for the clocks' offset; absent if unknown
 	DelayBound    *int64                 `protobuf:"varint,32,opt,name=delay_bound,json=delayBound,proto3,oneof" json:"delay_bound,omitempty"` // of its error
@@ -994,7 +1092,7 @@ type Probe struct {
 
 func (x *Probe) Reset() {
 	*x = Probe{}
-	mi := &file_voltadomar_v1_measurements_proto_msgTypes[12]
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1006,7 +1104,7 @@ func (x *Probe) String() string {
 func (*Probe) ProtoMessage() {}
 
 func (x *Probe) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_measurements_proto_msgTypes[12]
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1019,7 +1117,7 @@ func (x *Probe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probe.ProtoReflect.Descriptor instead.
 func (*Probe) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_measurements_proto_rawDescGZIP(), []int{12}
+	return file_voltadomar_v1_measurements_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Probe) GetId() uint32 {
@@ -1190,6 +1288,13 @@ func (x *Probe) GetMpls() []*Label {
 	return nil
 }
 
+func (x *Probe) GetValues() []*Value {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
 func (x *Probe) GetQuotedSource() []byte {
 	if x != nil {
 		return x.QuotedSource
@@ -1240,7 +1345,7 @@ type Counts struct {
 
 func (x *Counts) Reset() {
 	*x = Counts{}
-	mi := &file_voltadomar_v1_measurements_proto_msgTypes[13]
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1252,7 +1357,7 @@ func (x *Counts) String() string {
 func (*Counts) ProtoMessage() {}
 
 func (x *Counts) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_measurements_proto_msgTypes[13]
+	mi := &file_voltadomar_v1_measurements_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1265,7 +1370,7 @@ func (x *Counts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counts.ProtoReflect.Descriptor instead.
 func (*Counts) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_measurements_proto_rawDescGZIP(), []int{13}
+	return file_voltadomar_v1_measurements_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Counts) GetSent() int64 {
@@ -1320,13 +1425,18 @@ const file_voltadomar_v1_measurements_proto_rawDesc = "" +
 	"\fMeasureEvent\x12,\n" +
 	"\x05probe\x18\x01 \x01(\v2\x14.voltadomar.v1.ProbeH\x00R\x05probe\x12,\n" +
 	"\x05trace\x18\x02 \x01(\v2\x14.voltadomar.v1.TraceH\x00R\x05traceB\a\n" +
-	"\x05event\"\x13\n" +
+	"\x05event\"\x12\n" +
+	"\x10ListTypesRequest\"M\n" +
+	"\n" +
+	"AgentTypes\x12\x14\n" +
+	"\x05agent\x18\x01 \x01(\tR\x05agent\x12)\n" +
+	"\x05types\x18\x02 \x03(\v2\x13.voltadomar.v1.TypeR\x05types\"\x13\n" +
 	"\x11ListAgentsRequest\",\n" +
 	"\x12ListAgentsResponse\x12\x16\n" +
 	"\x06agents\x18\x01 \x03(\tR\x06agents\"7\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"\xaa\x06\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\xa3\a\n" +
 	"\x05Trace\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12 \n" +
 	"\vdestination\x18\x02 \x01(\fR\vdestination\x12\x16\n" +
@@ -1353,10 +1463,14 @@ const file_voltadomar_v1_measurements_proto_rawDesc = "" +
 	"\aaccount\x18\x1f \x01(\v2\x16.voltadomar.v1.AccountR\aaccount\x122\n" +
 	"\bfindings\x18  \x03(\v2\x16.voltadomar.v1.FindingR\bfindings\x12\x1c\n" +
 	"\trewritten\x18! \x01(\x03R\trewritten\x12\x18\n" +
-	"\anumeric\x18\x16 \x01(\bR\anumeric\x1aO\n" +
+	"\anumeric\x18\x16 \x01(\bR\anumeric\x12;\n" +
+	"\aoptions\x18\x17 \x03(\v2!.voltadomar.v1.Trace.OptionsEntryR\aoptions\x1aO\n" +
 	"\vClocksEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12*\n" +
-	"\x05value\x18\x02 \x01(\v2\x14.voltadomar.v1.ClockR\x05value:\x028\x01\"\xf7\x01\n" +
+	"\x05value\x18\x02 \x01(\v2\x14.voltadomar.v1.ClockR\x05value:\x028\x01\x1a:\n" +
+	"\fOptionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf7\x01\n" +
 	"\x05Clock\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1b\n" +
 	"\x06offset\x18\x02 \x01(\x03H\x00R\x06offset\x88\x01\x01\x12\x19\n" +
@@ -1396,7 +1510,7 @@ const file_voltadomar_v1_measurements_proto_rawDesc = "" +
 	"\x04text\x18\x06 \x01(\tR\x04text\"E\n" +
 	"\x03Hop\x12\x10\n" +
 	"\x03ttl\x18\x01 \x01(\x03R\x03ttl\x12,\n" +
-	"\x06probes\x18\x02 \x03(\v2\x14.voltadomar.v1.ProbeR\x06probes\"\xbd\x06\n" +
+	"\x06probes\x18\x02 \x03(\v2\x14.voltadomar.v1.ProbeR\x06probes\"\xeb\x06\n" +
 	"\x05Probe\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x10\n" +
 	"\x03ttl\x18\x02 \x01(\x03R\x03ttl\x12\x18\n" +
@@ -1426,7 +1540,8 @@ const file_voltadomar_v1_measurements_proto_rawDesc = "" +
 	"\n" +
 	"quoted_tos\x18\x16 \x01(\rR\tquotedTos\x12\x10\n" +
 	"\x03mtu\x18\x17 \x01(\rR\x03mtu\x12(\n" +
-	"\x04mpls\x18\x18 \x03(\v2\x14.voltadomar.v1.LabelR\x04mpls\x12#\n" +
+	"\x04mpls\x18\x18 \x03(\v2\x14.voltadomar.v1.LabelR\x04mpls\x12,\n" +
+	"\x06values\x18\x19 \x03(\v2\x14.voltadomar.v1.ValueR\x06values\x12#\n" +
 	"\rquoted_source\x18\x1e \x01(\fR\fquotedSource\x12\x19\n" +
 	"\x05delay\x18\x1f \x01(\x03H\x01R\x05delay\x88\x01\x01\x12$\n" +
 	"\vdelay_bound\x18  \x01(\x03H\x02R\n" +
@@ -1444,11 +1559,12 @@ const file_voltadomar_v1_measurements_proto_rawDesc = "" +
 	"\aforeign\x18\x05 \x01(\x03R\aforeign\x12\x1e\n" +
 	"\n" +
 	"unverified\x18\x06 \x01(\x03R\n" +
-	"unverified2\xaa\x01\n" +
+	"unverified2\xf5\x01\n" +
 	"\fMeasurements\x12G\n" +
 	"\aMeasure\x12\x1d.voltadomar.v1.MeasureRequest\x1a\x1b.voltadomar.v1.MeasureEvent0\x01\x12Q\n" +
 	"\n" +
-	"ListAgents\x12 .voltadomar.v1.ListAgentsRequest\x1a!.voltadomar.v1.ListAgentsResponseBCZAbitbucket.org/uwpatio/voltadomar/internal/protos/gen/voltadomarv1b\x06proto3"
+	"ListAgents\x12 .voltadomar.v1.ListAgentsRequest\x1a!.voltadomar.v1.ListAgentsResponse\x12I\n" +
+	"\tListTypes\x12\x1f.voltadomar.v1.ListTypesRequest\x1a\x19.voltadomar.v1.AgentTypes0\x01BCZAbitbucket.org/uwpatio/voltadomar/internal/protos/gen/voltadomarv1b\x06proto3"
 
 var (
 	file_voltadomar_v1_measurements_proto_rawDescOnce sync.Once
@@ -1462,47 +1578,57 @@ func file_voltadomar_v1_measurements_proto_rawDescGZIP() []byte {
 	return file_voltadomar_v1_measurements_proto_rawDescData
 }
 
-var file_voltadomar_v1_measurements_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_voltadomar_v1_measurements_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_voltadomar_v1_measurements_proto_goTypes = []any{
 	(*MeasureRequest)(nil),     // 0: voltadomar.v1.MeasureRequest
 	(*MeasureEvent)(nil),       // 1: voltadomar.v1.MeasureEvent
-	(*ListAgentsRequest)(nil),  // 2: voltadomar.v1.ListAgentsRequest
-	(*ListAgentsResponse)(nil), // 3: voltadomar.v1.ListAgentsResponse
-	(*Failure)(nil),            // 4: voltadomar.v1.Failure
-	(*Trace)(nil),              // 5: voltadomar.v1.Trace
-	(*Clock)(nil),              // 6: voltadomar.v1.Clock
-	(*Account)(nil),            // 7: voltadomar.v1.Account
-	(*Loss)(nil),               // 8: voltadomar.v1.Loss
-	(*Gap)(nil),                // 9: voltadomar.v1.Gap
-	(*Finding)(nil),            // 10: voltadomar.v1.Finding
-	(*Hop)(nil),                // 11: voltadomar.v1.Hop
-	(*Probe)(nil),              // 12: voltadomar.v1.Probe
-	(*Counts)(nil),             // 13: voltadomar.v1.Counts
-	nil,                        // 14: voltadomar.v1.Trace.ClocksEntry
-	(*Label)(nil),              // 15: voltadomar.v1.Label
+	(*ListTypesRequest)(nil),   // 2: voltadomar.v1.ListTypesRequest
+	(*AgentTypes)(nil),         // 3: voltadomar.v1.AgentTypes
+	(*ListAgentsRequest)(nil),  // 4: voltadomar.v1.ListAgentsRequest
+	(*ListAgentsResponse)(nil), // 5: voltadomar.v1.ListAgentsResponse
+	(*Failure)(nil),            // 6: voltadomar.v1.Failure
+	(*Trace)(nil),              // 7: voltadomar.v1.Trace
+	(*Clock)(nil),              // 8: voltadomar.v1.Clock
+	(*Account)(nil),            // 9: voltadomar.v1.Account
+	(*Loss)(nil),               // 10: voltadomar.v1.Loss
+	(*Gap)(nil),                // 11: voltadomar.v1.Gap
+	(*Finding)(nil),            // 12: voltadomar.v1.Finding
+	(*Hop)(nil),                // 13: voltadomar.v1.Hop
+	(*Probe)(nil),              // 14: voltadomar.v1.Probe
+	(*Counts)(nil),             // 15: voltadomar.v1.Counts
+	nil,                        // 16: voltadomar.v1.Trace.ClocksEntry
+	nil,                        // 17: voltadomar.v1.Trace.OptionsEntry
+	(*Type)(nil),               // 18: voltadomar.v1.Type
+	(*Label)(nil),              // 19: voltadomar.v1.Label
+	(*Value)(nil),              // 20: voltadomar.v1.Value
 }
 var file_voltadomar_v1_measurements_proto_depIdxs = []int32{
-	12, // 0: voltadomar.v1.MeasureEvent.probe:type_name -> voltadomar.v1.Probe
-	5,  // 1: voltadomar.v1.MeasureEvent.trace:type_name -> voltadomar.v1.Trace
-	11, // 2: voltadomar.v1.Trace.hops:type_name -> voltadomar.v1.Hop
-	13, // 3: voltadomar.v1.Trace.counts:type_name -> voltadomar.v1.Counts
-	14, // 4: voltadomar.v1.Trace.clocks:type_name -> voltadomar.v1.Trace.ClocksEntry
-	7,  // 5: voltadomar.v1.Trace.account:type_name -> voltadomar.v1.Account
-	10, // 6: voltadomar.v1.Trace.findings:type_name -> voltadomar.v1.Finding
-	8,  // 7: voltadomar.v1.Account.unanswered:type_name -> voltadomar.v1.Loss
-	9,  // 8: voltadomar.v1.Account.gaps:type_name -> voltadomar.v1.Gap
-	12, // 9: voltadomar.v1.Hop.probes:type_name -> voltadomar.v1.Probe
-	15, // 10: voltadomar.v1.Probe.mpls:type_name -> voltadomar.v1.Label
-	6,  // 11: voltadomar.v1.Trace.ClocksEntry.value:type_name -> voltadomar.v1.Clock
-	0,  // 12: voltadomar.v1.Measurements.Measure:input_type -> voltadomar.v1.MeasureRequest
-	2,  // 13: voltadomar.v1.Measurements.ListAgents:input_type -> voltadomar.v1.ListAgentsRequest
-	1,  // 14: voltadomar.v1.Measurements.Measure:output_type -> voltadomar.v1.MeasureEvent
-	3,  // 15: voltadomar.v1.Measurements.ListAgents:output_type -> voltadomar.v1.ListAgentsResponse
-	14, // [14:16] is the sub-list for method output_type
-	12, // [12:14] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	14, // 0: voltadomar.v1.MeasureEvent.probe:type_name -> voltadomar.v1.Probe
+	7,  // 1: voltadomar.v1.MeasureEvent.trace:type_name -> voltadomar.v1.Trace
+	18, // 2: voltadomar.v1.AgentTypes.types:type_name -> voltadomar.v1.Type
+	13, // 3: voltadomar.v1.Trace.hops:type_name -> voltadomar.v1.Hop
+	15, // 4: voltadomar.v1.Trace.counts:type_name -> voltadomar.v1.Counts
+	16, // 5: voltadomar.v1.Trace.clocks:type_name -> voltadomar.v1.Trace.ClocksEntry
+	9,  // 6: voltadomar.v1.Trace.account:type_name -> voltadomar.v1.Account
+	12, // 7: voltadomar.v1.Trace.findings:type_name -> voltadomar.v1.Finding
+	17, // 8: voltadomar.v1.Trace.options:type_name -> voltadomar.v1.Trace.OptionsEntry
+	10, // 9: voltadomar.v1.Account.unanswered:type_name -> voltadomar.v1.Loss
+	11, // 10: voltadomar.v1.Account.gaps:type_name -> voltadomar.v1.Gap
+	14, // 11: voltadomar.v1.Hop.probes:type_name -> voltadomar.v1.Probe
+	19, // 12: voltadomar.v1.Probe.mpls:type_name -> voltadomar.v1.Label
+	20, // 13: voltadomar.v1.Probe.values:type_name -> voltadomar.v1.Value
+	8,  // 14: voltadomar.v1.Trace.ClocksEntry.value:type_name -> voltadomar.v1.Clock
+	0,  // 15: voltadomar.v1.Measurements.Measure:input_type -> voltadomar.v1.MeasureRequest
+	4,  // 16: voltadomar.v1.Measurements.ListAgents:input_type -> voltadomar.v1.ListAgentsRequest
+	2,  // 17: voltadomar.v1.Measurements.ListTypes:input_type -> voltadomar.v1.ListTypesRequest
+	1,  // 18: voltadomar.v1.Measurements.Measure:output_type -> voltadomar.v1.MeasureEvent
+	5,  // 19: voltadomar.v1.Measurements.ListAgents:output_type -> voltadomar.v1.ListAgentsResponse
+	3,  // 20: voltadomar.v1.Measurements.ListTypes:output_type -> voltadomar.v1.AgentTypes
+	18, // [18:21] is the sub-list for method output_type
+	15, // [15:18] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_voltadomar_v1_measurements_proto_init() }
@@ -1515,15 +1641,15 @@ func file_voltadomar_v1_measurements_proto_init() {
 		(*MeasureEvent_Probe)(nil),
 		(*MeasureEvent_Trace)(nil),
 	}
-	file_voltadomar_v1_measurements_proto_msgTypes[6].OneofWrappers = []any{}
-	file_voltadomar_v1_measurements_proto_msgTypes[12].OneofWrappers = []any{}
+	file_voltadomar_v1_measurements_proto_msgTypes[8].OneofWrappers = []any{}
+	file_voltadomar_v1_measurements_proto_msgTypes[14].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_voltadomar_v1_measurements_proto_rawDesc), len(file_voltadomar_v1_measurements_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

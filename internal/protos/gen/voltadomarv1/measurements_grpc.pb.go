@@ -24,6 +24,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	Measurements_Measure_FullMethodName    = "/voltadomar.v1.Measurements/Measure"
 	Measurements_ListAgents_FullMethodName = "/voltadomar.v1.Measurements/ListAgents"
+	Measurements_ListTypes_FullMethodName  = "/voltadomar.v1.Measurements/ListTypes"
 )
 
 // MeasurementsClient is the client API for Measurements service.
@@ -37,6 +38,8 @@ type MeasurementsClient interface {
 	Measure(ctx context.Context, in *MeasureRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[MeasureEvent], error)
 	// ListAgents names the connected agents, sorted.
 	ListAgents(ctx context.Context, in *ListAgentsRequest, opts ...grpc.CallOption) (*ListAgentsResponse, error)
+	// ListTypes tells what each connected agent can measure, sorted by agent.
+	ListTypes(ctx context.Context, in *ListTypesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[AgentTypes], error)
 }
 
 type measurementsClient struct {
@@ -76,6 +79,25 @@ func (c *measurementsClient) ListAgents(ctx context.Context, in *ListAgentsReque
 	return out, nil
 }
 
+func (c *measurementsClient) ListTypes(ctx context.Context, in *ListTypesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[AgentTypes], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Measurements_ServiceDesc.Streams[1], Measurements_ListTypes_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ListTypesRequest, AgentTypes]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Measurements_ListTypesClient = grpc.ServerStreamingClient[AgentTypes]
+
 // MeasurementsServer is the server API for Measurements service.
 // All implementations must embed UnimplementedMeasurementsServer
 // for forward compatibility.
@@ -87,6 +109,8 @@ type MeasurementsServer interface {
 	Measure(*MeasureRequest, grpc.ServerStreamingServer[MeasureEvent]) error
 	// ListAgents names the connected agents, sorted.
 	ListAgents(context.Context, *ListAgentsRequest) (*ListAgentsResponse, error)
+	// ListTypes tells what each connected agent can measure, sorted by agent.
+	ListTypes(*ListTypesRequest, grpc.ServerStreamingServer[AgentTypes]) error
 	mustEmbedUnimplementedMeasurementsServer()
 }
 
@@ -102,6 +126,9 @@ func (UnimplementedMeasurementsServer) Measure(*MeasureRequest, grpc.ServerStrea
 }
 func (UnimplementedMeasurementsServer) ListAgents(context.Context, *ListAgentsRequest) (*ListAgentsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListAgents not implemented")
+}
+func (UnimplementedMeasurementsServer) ListTypes(*ListTypesRequest, grpc.ServerStreamingServer[AgentTypes]) error {
+	return status.Error(codes.Unimplemented, "method ListTypes not implemented")
 }
 func (UnimplementedMeasurementsServer) mustEmbedUnimplementedMeasurementsServer() {}
 func (UnimplementedMeasurementsServer) testEmbeddedByValue()                      {}
@@ -153,6 +180,17 @@ func _Measurements_ListAgents_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Measurements_ListTypes_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ListTypesRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(MeasurementsServer).ListTypes(m, &grpc.GenericServerStream[ListTypesRequest, AgentTypes]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Measurements_ListTypesServer = grpc.ServerStreamingServer[AgentTypes]
+
 // Measurements_ServiceDesc is the grpc.ServiceDesc for Measurements service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -169,6 +207,11 @@ var Measurements_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Measure",
 			Handler:       _Measurements_Measure_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "ListTypes",
+			Handler:       _Measurements_ListTypes_Handler,
 			ServerStreams: true,
 		},
 	},
