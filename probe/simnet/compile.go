@@ -234,6 +234,9 @@ func (c *compiler) join() error {
 		l.there.normalize()
 		l.back.normalize()
 		l.at, l.bt = int32(len(a.ifaces)), int32(len(b.ifaces))
+		if a.router != nil && b.router != nil {
+			a.core, b.core = append(a.core, l.at), append(b.core, l.bt)
+		}
 		a.ifaces = append(a.ifaces, iface{peer: b.index, remote: l.bt, out: &direction{id: uint64(2 * i), Properties: l.there}})
 		b.ifaces = append(b.ifaces, iface{peer: a.index, remote: l.at, out: &direction{id: uint64(2*i + 1), Properties: l.back}})
 		a.narrow = a.narrow || l.there.MTU < maxError4

@@ -158,10 +158,12 @@ func (n *Network) grow(gateways []gateway) *tree {
 		if p.dist > dist[p.rank] {
 			continue
 		}
-		for _, i := range n.routers[p.rank].ifaces {
+		nd := n.routers[p.rank]
+		for _, k := range nd.core {
+			i := &nd.ifaces[k]
 			peer := n.nodes[i.peer]
 			back := peer.ifaces[i.remote].out
-			if peer.router == nil || back.down {
+			if back.down {
 				continue
 			}
 			if d := p.dist + back.Cost; d < dist[peer.rank] {
@@ -176,10 +178,10 @@ func (n *Network) grow(gateways []gateway) *tree {
 		if d == start[rank] && d < far {
 			t.hops = append(t.hops, direct)
 		}
-		for i := range nd.ifaces {
-			out, peer := nd.ifaces[i].out, n.nodes[nd.ifaces[i].peer]
-			if d < far && !out.down && peer.router != nil && dist[peer.rank] < far && dist[peer.rank]+out.Cost == d {
-				t.hops = append(t.hops, int32(i))
+		for _, k := range nd.core {
+			out, peer := nd.ifaces[k].out, n.nodes[nd.ifaces[k].peer]
+			if d < far && !out.down && dist[peer.rank] < far && dist[peer.rank]+out.Cost == d {
+				t.hops = append(t.hops, k)
 			}
 		}
 		t.first = append(t.first, int32(len(t.hops)))
