@@ -139,8 +139,8 @@ func join(all []netip.Prefix) []netip.Prefix {
 		}
 		for len(out) > 0 && p.Bits() > 1 {
 			last := out[len(out)-1]
-			both := netip.PrefixFrom(last.Addr(), p.Bits()-1)
-			if last.Bits() != p.Bits() || both != both.Masked() || !both.Contains(p.Addr()) {
+			both := netip.PrefixFrom(last.Addr(), p.Bits()-1) // if last is the lower half
+			if last.Bits() != p.Bits() || !both.Contains(p.Addr()) {
 				break
 			}
 			out, p = out[:len(out)-1], both

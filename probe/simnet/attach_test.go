@@ -1,9 +1,9 @@
 package simnet_test
 
 import (
+	"encoding/binary"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"bitbucket.org/uwpatio/voltadomar/probe"
+	"bitbucket.org/uwpatio/voltadomar/probe/packet"
 	"bitbucket.org/uwpatio/voltadomar/probe/simnet"
 )
 
@@ -148,22 +150,35 @@ func TestPrefixes(t *testing.T) {
 	require.Equal(t, prefixes("0.0.0.0/1", "128.0.0.0/1", "2001:db8:fe::/64"), n.Prefixes())
 }
 
-// In real time packets reach what is attached when they are due.
-func TestKeepTime(t *testing.T) {
-	n, err := path("a --500us-- h").Start()
-	require.NoError(t, err)
-	defer n.Close()
-	require.NoError(t, n.KeepTime())
-	late := make(chan time.Duration, 1)
-	a, err := n.Attach("a", func(_ []byte, at time.Time) { late <- time.Since(at) })
-	require.NoError(t, err)
-	defer a.Close()
-	var all []time.Duration
-	for range 101 {
-		require.NoError(t, a.Send(echo4.bytes(), time.Now()))
-		all = append(all, <-late)
-	}
-	slices.Sort(all)
-	require.GreaterOrEqual(t, all[0], time.Duration(0), "never early")
-	require.Less(t, all[50], time.Millisecond)
+// A long IPv6 answer is cut where it is made, and no two alike.
+func TestAnswerInPieces(t *testing.T) {
+	s := path("a -- r1 -- h")
+	s.Hosts[0].Services = map[uint16]func([]byte) []byte{7: func(b []byte) []byte { return append(make([]byte, 4000), b...) }}
+	simulate(t, s, func(l *lab) {
+		var ids []uint32
+		for i := range 2 {
+			d := udp6
+			d.dport, d.body = 7, []byte{byte(i)}
+			l.send(d)
+			got := l.pass(time.Second)
+			require.Len(t, got, 3)
+			var whole []byte
+			for k, piece := range got {
+				require.LessOrEqual(t, len(piece.whole), 1500)
+				require.Equal(t, packet.Fragment, piece.next)
+				require.Equal(t, len(whole), int(piece.offset))
+				require.Equal(t, k < 2, piece.more)
+				id := binary.BigEndian.Uint32(piece.options[4:])
+				if k == 0 {
+					ids = append(ids, id)
+				}
+				require.Equal(t, ids[i], id)
+				whole = append(whole, piece.raw...)
+			}
+			require.Len(t, whole, 8+4000+1)
+			require.Equal(t, byte(i), whole[len(whole)-1])
+			require.Zero(t, packet.PseudoHeader(h6, a6, probe.UDP, len(whole)).Add(whole).Checksum())
+		}
+		require.NotEqual(t, ids[0], ids[1])
+	})
 }

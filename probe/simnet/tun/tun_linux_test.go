@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -347,6 +348,30 @@ func TestBurst(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The network is on time as soon as it has a device.
+func TestKeepsTime(t *testing.T) {
+	lab := netlab.New(t)
+	n := start(t, twoSites(), nil)
+	attach(t, lab.Host("a"), n, tun.Config{Site: "a"})
+	late := make(chan time.Duration, 1)
+	b, err := n.Attach("b", func(_ []byte, at time.Time) { late <- time.Since(at) })
+	require.NoError(t, err)
+	defer b.Close()
+	var median time.Duration
+	for range 20 { // as long as others have the processors
+		var all []time.Duration
+		for i := range 21 {
+			require.NoError(t, b.Send(echo(t, netip.MustParseAddr("198.18.3.2"), netip.MustParseAddr("198.18.3.1"), uint16(i+1)), time.Now()))
+			all = append(all, <-late)
+		}
+		slices.Sort(all)
+		if median = all[len(all)/2]; median < 20*time.Microsecond {
+			return
+		}
+	}
+	require.Failf(t, "late", "half of the packets by more than %v", median)
 }
 
 // What the kernel does not take is counted.
