@@ -143,7 +143,8 @@ func (n *Network) say(nd *node, to *flight, src netip.Addr, protocol, tos uint8,
 		n.give(f)
 		return
 	}
-	f.data = append(b, msg...)
+	b = append(b, msg...)
+	f.data = b
 	n.respond(nd, f, to)
 }
 

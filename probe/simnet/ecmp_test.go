@@ -202,24 +202,16 @@ func TestHashFragments(t *testing.T) {
 // A traceroute in one flow has one path, whatever hash is not faulty; each of
 // the probes' own identifiers varies.
 func TestParis(t *testing.T) {
-	for _, c := range []struct {
-		prober probe.Prober
-		fields []simnet.Field
-	}{
-		{udp.Prober{}, simnet.FlowFields()},
-		{icmp.Prober{}, simnet.FlowFields()},
-		{tcp.Prober{}, simnet.FlowFields()},
-	} {
+	for _, prober := range []probe.Prober{udp.Prober{}, icmp.Prober{}, tcp.Prober{}} {
 		families(t, func(t *testing.T, d datagram) {
-			t.Run(c.prober.Name(), func(t *testing.T) {
-				s := diamond(c.fields...)
-				simulate(t, s, func(l *lab) {
+			t.Run(prober.Name(), func(t *testing.T) {
+				simulate(t, diamond(simnet.FlowFields()...), func(l *lab) {
 					names := owners(l)
 					flows := map[string]bool{}
 					for flow := range uint8(16) {
 						way := map[string]bool{}
 						for id := range uint16(10) {
-							b, err := c.prober.Build(nil, &probe.Probe{ID: 1 + id<<6 | uint16(flow), Src: d.src, Dst: d.dst, DstPort: 33434, Flow: flow, TTL: 2, Key: probe.Key{byte(flow)}})
+							b, err := prober.Build(nil, &probe.Probe{ID: 1 + id<<6 | uint16(flow), Src: d.src, Dst: d.dst, DstPort: 33434, Flow: flow, TTL: 2, Key: probe.Key{flow}})
 							require.NoError(t, err)
 							require.NoError(t, l.Inject("a", b))
 							for _, got := range l.pass(time.Second) {

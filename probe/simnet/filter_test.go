@@ -61,7 +61,7 @@ func TestRules(t *testing.T) {
 				families(t, func(t *testing.T, d datagram) {
 					s := path("a -- r1 -- r2 -- h")
 					s.Hosts[0].TCP.Open = ports(80, 80)
-					s.Hosts[0].Services = map[uint16]func([]byte) []byte{7: func(b []byte) []byte { return []byte("yes") }}
+					s.Hosts[0].Services = map[uint16]func([]byte) []byte{7: func([]byte) []byte { return []byte("yes") }}
 					at := "r2"
 					if where == "host" {
 						s.Hosts[0].Firewall = c.rules

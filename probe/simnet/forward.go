@@ -32,7 +32,7 @@ func (n *Network) arrive(f *flight) {
 // own.
 func (n *Network) forward(nd *node, f *flight) {
 	for _, s := range nd.watchers {
-		n.spy(nd, s, f)
+		n.spy(s, f)
 	}
 	inTunnel := f.tunnel != nil && f.in != own
 	hidden := inTunnel && f.tunnel.Hidden

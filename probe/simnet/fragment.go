@@ -267,7 +267,8 @@ func (n *Network) join(a *assembly) *flight {
 	if f == nil {
 		return nil
 	}
-	b := append(f.data[:0], header...)
+	b := f.data[:0]
+	b = append(b, header...)
 	for _, p := range a.pieces {
 		b = append(b, p.data...)
 	}

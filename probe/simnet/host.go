@@ -105,7 +105,8 @@ func (n *Network) answerEcho(nd *node, f *flight) {
 	if len(p) < packet.ICMPHeaderLen || p[0] != request || nd.host != nil && nd.host.NoEcho {
 		return
 	}
-	msg := append(n.scratch[:0], p...)
+	msg := n.scratch[:0]
+	msg = append(msg, p...)
 	n.scratch = msg[:0]
 	msg[0] = reply
 	sum := binary.BigEndian.Uint16(p[2:])

@@ -248,7 +248,6 @@ func (d datagram) syn(port uint16, seq uint32) datagram {
 
 func (d datagram) bytes() []byte {
 	var t []byte
-	sum := packet.PseudoHeader(d.src, d.dst, d.proto, 0)
 	switch {
 	case d.raw != nil:
 		t = d.raw
@@ -267,7 +266,7 @@ func (d datagram) bytes() []byte {
 		h := packet.Echo(d.icmp, d.sport, d.dport)
 		h.Code = d.code
 		t = append(h.Append(nil), d.body...)
-		sum = 0
+		sum := packet.Sum(0)
 		if d.proto == probe.ICMPv6 {
 			sum = packet.PseudoHeader(d.src, d.dst, d.proto, len(t))
 		}

@@ -189,7 +189,7 @@ func TestOrderOfSeveral(t *testing.T) {
 	s.Links = append(s.Links, simnet.Link{Draw: "b -- r"}, simnet.Link{Draw: "r -- h", Properties: simnet.Properties{Jitter: time.Millisecond}})
 	var came, went []string
 	simulateWatched(t, s, func(s simnet.Sighting) {
-		what := s.From + fmt.Sprint(s.Datagram[4:6])
+		what := s.From + fmt.Sprintf("%x", s.Datagram[4:6])
 		switch s.Node {
 		case "r":
 			came = append(came, what)

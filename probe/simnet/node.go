@@ -21,7 +21,7 @@ type node struct {
 	rank   int32 // among routers
 	kind   kind
 	ifaces []iface
-	core   []int32 // those of a router that lead to routers
+	core   []int32       // those of a router that lead to routers
 	own    [2]netip.Addr // the first of its own addresses, by family
 	narrow bool          // has a link that a whole IPv4 error does not fit into
 

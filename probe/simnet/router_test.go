@@ -280,7 +280,7 @@ func TestQuirks(t *testing.T) {
 		{[]simnet.Quirk{simnet.QuirkZeroTTL}, func(b []byte) { b[8] = 0 }},
 		{[]simnet.Quirk{simnet.QuirkSwapID, simnet.QuirkIncrementID, simnet.QuirkZeroTTL}, func(b []byte) { b[4], b[5], b[8] = 0x34, 0x13, 0 }},
 	} {
-		t.Run(fmt.Sprint(c.quirks), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%d", c.quirks), func(t *testing.T) {
 			s := router(path("a -- r -- h"), simnet.Router{Name: "r", Stack: simnet.Stack{Quirks: c.quirks}})
 			simulate(t, s, func(l *lab) {
 				want := slices.Clone(udp)

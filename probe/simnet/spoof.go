@@ -82,7 +82,7 @@ func (n *Network) forgeAt(s *spoofer, at int64) {
 }
 
 // spy lets a spoofer see a packet that passes.
-func (n *Network) spy(nd *node, s *spoofer, f *flight) {
+func (n *Network) spy(s *spoofer, f *flight) {
 	if f.dst != s.Claims || f.in == own || f.piece || f.isICMPError() || f.talk == maxTalk || !s.active(n.current) {
 		return
 	}
@@ -205,6 +205,7 @@ func (n *Network) lie(s *spoofer, seen []byte, uid uint64, talk uint8) {
 		n.give(f)
 		return
 	}
-	f.data, f.uid, f.talk = append(b, msg...), uid, talk
+	b = append(b, msg...)
+	f.data, f.uid, f.talk = b, uid, talk
 	n.originate(s.nd, f, 0)
 }

@@ -65,7 +65,7 @@ func TestHandshake(t *testing.T) {
 		{"acknowledged", func(d datagram, theirs uint32) []datagram {
 			return []datagram{d.segment(packet.ACK, isn+1, theirs+1)}
 		}, nil, false},
-		{"reset", func(d datagram, theirs uint32) []datagram {
+		{"reset", func(d datagram, _ uint32) []datagram {
 			return []datagram{d.segment(packet.RST, isn+1, 0)}
 		}, nil, false},
 		{"reset in the window", func(d datagram, _ uint32) []datagram {
