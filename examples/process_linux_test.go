@@ -19,6 +19,8 @@ import (
 
 	volta "bitbucket.org/uwpatio/voltadomar"
 	"bitbucket.org/uwpatio/voltadomar/internal/netlab"
+	"bitbucket.org/uwpatio/voltadomar/internal/sitetest"
+	"bitbucket.org/uwpatio/voltadomar/plugins"
 	"bitbucket.org/uwpatio/voltadomar/probe"
 )
 
@@ -27,7 +29,12 @@ const (
 	patience = 20 * time.Second // how long to wait for what must happen
 )
 
+// The test binary is also a plugin.
 func TestMain(m *testing.M) {
+	if os.Getenv("VOLTADOMAR_PLUGIN_COOKIE") != "" {
+		plugins.Serve(sitetest.Prober())
+		return
+	}
 	code := m.Run()
 	if dir, err := programs(); err == nil {
 		_ = os.RemoveAll(dir)

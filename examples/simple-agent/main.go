@@ -17,6 +17,8 @@ import (
 
 	volta "bitbucket.org/uwpatio/voltadomar"
 	"bitbucket.org/uwpatio/voltadomar/examples/internal/tlsfiles"
+	"bitbucket.org/uwpatio/voltadomar/plugins"
+	"bitbucket.org/uwpatio/voltadomar/probe"
 	"bitbucket.org/uwpatio/voltadomar/transport/grpctransport"
 )
 
@@ -34,8 +36,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	controllers := fs.StringArrayP("controller", "c", nil, "`HOST:PORT` of a controller; several share the agent if their ranges differ")
 	sources := fs.StringArray("source", nil, "`ADDRESS` to send probes from, one per family at most (default: the kernel's choice)")
 	insecure := fs.Bool("insecure", false, "talk plain text to a controller on another host")
+	paths := fs.StringArray("plugin", nil, "`PATH[,sha256=HEX]` of a program that adds a measurement type, with the checksum that its file must have")
 	files := tlsfiles.Add(fs, "vouch for the controller")
-	usage := "Usage: simple-agent -i ID -c CONTROLLER [--source ADDRESS]... [--insecure]\n\n" +
+	usage := "Usage: simple-agent -i ID -c CONTROLLER [--source ADDRESS]... [--insecure]\n" +
+		"                    [--plugin PATH[,sha256=HEX]]...\n\n" +
 		"Sends probes and captures answers for a controller. Needs CAP_NET_RAW.\n\n" + fs.FlagUsages()
 
 	wrong := func(format string, args ...any) int {
@@ -63,6 +67,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 		from = append(from, ip)
 	}
+	var added []plugins.Config
+	for _, path := range *paths {
+		c, err := plugin(path)
+		if err != nil {
+			return wrong("%v", err)
+		}
+		added = append(added, c)
+	}
 	tlsConfig, err := files.Client()
 	if err != nil {
 		return wrong("%v", err)
@@ -79,12 +91,22 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		dialers = append(dialers, d)
 	}
 
+	types, closing, err := load(ctx, added, log)
+	switch {
+	case errors.Is(err, context.Canceled):
+		return 0
+	case err != nil:
+		fmt.Fprintln(stderr, "simple-agent:", err)
+		return 1
+	}
+	defer closing()
+
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
 	for i, c := range *controllers {
 		wg.Go(func() {
-			if err := serve(ctx, *id, from, dialers[i], log); err != nil {
+			if err := serve(ctx, *id, from, types, dialers[i], log); err != nil {
 				cancel(fmt.Errorf("controller %s: %w", c, err))
 			}
 		})
@@ -102,12 +124,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 // serve works for one controller until ctx ends.
-func serve(ctx context.Context, id string, from []netip.Addr, dialer *grpctransport.Dialer, log *slog.Logger) error {
+func serve(ctx context.Context, id string, from []netip.Addr, types []probe.Prober, dialer *grpctransport.Dialer, log *slog.Logger) error {
 	port, err := volta.OpenPort(volta.PortConfig{Sources: from, Logger: log})
 	if err != nil {
 		return err
 	}
-	agent, err := volta.NewAgent(volta.AgentConfig{ID: id, Port: port, Logger: log})
+	agent, err := volta.NewAgent(volta.AgentConfig{ID: id, Port: port, Probers: types, Logger: log})
 	if err != nil {
 		return errors.Join(err, port.Close())
 	}

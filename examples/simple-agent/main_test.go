@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -26,6 +28,9 @@ func TestUsage(t *testing.T) {
 		{"-i node1 -c 192.0.2.1:50051", "192.0.2.1:50051: refusing plain text beyond loopback"},
 		{"-i node1 -c localhost:1 -c controller.example.com:50051", "controller.example.com:50051: refusing plain text beyond loopback"},
 		{"-i node1 -c localhost:1 --ca /nonexistent", "/nonexistent"},
+		{"-i node1 -c localhost:1 --plugin=", `--plugin "": must be PATH or PATH,sha256=HEX`},
+		{"-i node1 -c localhost:1 --plugin ,sha256=" + strings.Repeat("0", 64), `: must be PATH or PATH,sha256=HEX`},
+		{"-i node1 -c localhost:1 --plugin ./dns,sha256=abc", `--plugin "./dns,sha256=abc": "abc": a checksum must be 64 hexadecimal digits`},
 	} {
 		t.Run(tt.args, func(t *testing.T) { requireWrong(t, tt.args, tt.stderr) })
 	}
@@ -47,7 +52,7 @@ func TestHelp(t *testing.T) {
 			var stdout, stderr bytes.Buffer
 			require.Zero(t, run(t.Context(), strings.Fields(args), &stdout, &stderr))
 			require.Empty(t, stderr.String())
-			for _, s := range []string{"Usage: simple-agent -i ID -c CONTROLLER", "CAP_NET_RAW", "--source ADDRESS", "--insecure", "--ca"} {
+			for _, s := range []string{"Usage: simple-agent -i ID -c CONTROLLER", "CAP_NET_RAW", "--source ADDRESS", "--insecure", "--plugin PATH[,sha256=HEX]", "--ca"} {
 				require.Contains(t, stdout.String(), s)
 			}
 		})
@@ -75,5 +80,22 @@ func TestPort(t *testing.T) {
 		require.Equal(t, 1, run(t.Context(), strings.Fields("-i node1 -c localhost:1 "+args), &stdout, &stderr))
 		require.Contains(t, stderr.String(), "simple-agent: ")
 		require.Contains(t, stderr.String(), "unusable source address "+reason)
+	}
+}
+
+// An agent that cannot have a plugin that it was told to load does not start.
+func TestPluginThatDoesNotStart(t *testing.T) {
+	dir := t.TempDir()
+	text := filepath.Join(dir, "text")
+	require.NoError(t, os.WriteFile(text, []byte("no program"), 0o755))
+	for _, tt := range []struct{ plugin, stderr string }{
+		{filepath.Join(dir, "missing"), "simple-agent: plugin " + filepath.Join(dir, "missing") + ": "},
+		{text, "simple-agent: plugin " + text + ": "},
+		{text + ",sha256=" + strings.Repeat("0", 64), "checksum"},
+	} {
+		var stdout, stderr bytes.Buffer
+		require.Equal(t, 1, run(t.Context(), []string{"-i", "node1", "-c", "localhost:1", "--plugin", tt.plugin}, &stdout, &stderr))
+		require.Empty(t, stdout.String())
+		require.Contains(t, stderr.String(), tt.stderr)
 	}
 }

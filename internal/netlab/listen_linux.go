@@ -30,19 +30,29 @@ func (h *Host) ListenTCP(addr netip.AddrPort) {
 // answers carry it.
 func (h *Host) EchoUDP(addr netip.AddrPort) {
 	h.lab.t.Helper()
+	h.ServeUDP(addr, func(data []byte) []byte { return data })
+}
+
+// ServeUDP is EchoUDP with another answer: what answer makes of a datagram's
+// data, which it must not keep, or none if that is nil.
+func (h *Host) ServeUDP(addr netip.AddrPort, answer func(data []byte) []byte) {
+	h.lab.t.Helper()
 	var pc net.PacketConn
 	err := h.Do(func() (err error) {
 		pc, err = net.ListenPacket("udp", addr.String())
 		return err
 	})
-	h.lab.check(err, "UDP echo on %s in %s", addr, h.Name)
+	h.lab.check(err, "UDP server on %s in %s", addr, h.Name)
 	buf := make([]byte, 65536)
 	h.serve(pc.Close, func() error {
 		n, from, err := pc.ReadFrom(buf)
-		if err == nil {
-			_, _ = pc.WriteTo(buf[:n], from)
+		if err != nil {
+			return err
 		}
-		return err
+		if data := answer(buf[:n]); data != nil {
+			_, _ = pc.WriteTo(data, from)
+		}
+		return nil
 	})
 }
 
