@@ -5,10 +5,8 @@ import (
 	"fmt"
 	"math/bits"
 	"net/netip"
-	"strings"
+	"slices"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"bitbucket.org/uwpatio/voltadomar/probe"
 	"bitbucket.org/uwpatio/voltadomar/probe/packet"
@@ -134,24 +132,8 @@ func (s *suite) consistent(datagram []byte, a *probe.Answer) error {
 	case !a.Kind.Direct() && a.Values != nil:
 		return broken("Match reads values %q from an ICMP error, want them from direct answers alone: %x", a.Values, datagram)
 	}
-	return validValues(datagram, a.Values)
-}
-
-// validValues says what is wrong with what an answer says for people, of whom
-// none may be harmed by it.
-func validValues(datagram []byte, values []probe.Value) error {
-	if len(values) > probe.MaxValues {
-		return broken("Match reads %d values, want at most %d: %x", len(values), probe.MaxValues, datagram)
-	}
-	for _, v := range values {
-		switch {
-		case !wellFormed.MatchString(v.Name) || len(v.Name) > probe.MaxValueName:
-			return broken("Match names a value %q, want 1 to %d lower-case letters, digits and hyphens: %x", v.Name, probe.MaxValueName, datagram)
-		case len(v.Text) > probe.MaxValueText:
-			return broken("Match reads %d bytes of value %q, want at most %d: %x", len(v.Text), v.Name, probe.MaxValueText, datagram)
-		case !utf8.ValidString(v.Text) || strings.ContainsFunc(v.Text, unicode.IsControl):
-			return broken("Match reads value %q as %q, want UTF-8 without control characters: %x", v.Name, v.Text, datagram)
-		}
+	if fit := probe.CleanValues(a.Values); !slices.Equal(fit, a.Values) {
+		return broken("Match reads values %q, of which only %q are fit to be shown: %x", a.Values, fit, datagram)
 	}
 	return nil
 }

@@ -4,18 +4,15 @@ import (
 	"bytes"
 	"math/rand/v2"
 	"net/netip"
-	"regexp"
 
 	"bitbucket.org/uwpatio/voltadomar/probe"
 )
 
-var wellFormed = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
-
 // name: one word that can be typed, the same from every prober at every call.
 func name(s *suite) {
 	first := s.sender.Name()
-	if !wellFormed.MatchString(first) {
-		s.Fatalf("Name is %q, want 1 to 32 lower-case letters, digits and hyphens, no hyphen first", first)
+	if !probe.WellNamed(first) {
+		s.Fatalf("Name is %q, want 1 to 32 lower-case letters, digits and hyphens, a letter first", first)
 	}
 	for range 10 {
 		for _, pr := range []probe.Prober{s.sender, s.receiver} {

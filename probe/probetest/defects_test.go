@@ -383,12 +383,17 @@ var defects = []defect{
 		}
 	})},
 	{name: "refuses a size without saying which to take", want: "does not name the range", spoil: build(func(good probe.Prober, b []byte, p *probe.Probe) ([]byte, error) {
-		if p.Size != 0 && p.Size < 60 {
-			return b, fmt.Errorf("%w: size %d", probe.ErrProbe, p.Size)
+		if p.Size == 1500 {
+			return b, fmt.Errorf("%w: size 1500", probe.ErrProbe)
 		}
 		return good.Build(b, p)
 	})},
 
+	{name: "panics on a size that nobody has", want: "panics", spoil: ask(func(p *probe.Probe) {
+		if p.Size > 1<<17 {
+			p.Size = [1]int{}[p.Size]
+		}
+	})},
 	{name: "takes identifier 0", want: "no error", spoil: ask(func(p *probe.Probe) { p.ID = max(p.ID, 1) })},
 	{name: "takes TTL 0", want: "no error", spoil: ask(func(p *probe.Probe) { p.TTL = max(p.TTL, 1) })},
 	{name: "takes any flow mode", want: "no error", spoil: ask(func(p *probe.Probe) { p.Mode = min(p.Mode, probe.Classic) })},
@@ -456,6 +461,9 @@ var defects = []defect{
 	{name: "no answers in the flow mode classic", want: "flow mode classic, a quote of 8 bytes", spoil: ignore(func(d []byte, a *probe.Answer) bool {
 		q := quoted(d)
 		return !a.Kind.Direct() && is4(d) && q[0] == 0x45 && word(q, 20)&0xFF00 != probe.SourcePort
+	})},
+	{name: "no direct answers in the flow mode classic", want: "flow mode classic, the destination's answer", spoil: ignore(func(d []byte, a *probe.Answer) bool {
+		return a.Kind == probe.UDPReply && word(d, header(d)+2)&0xFF00 != probe.SourcePort
 	})},
 	{name: "takes classic and says it does not", want: "no error", options: probetest.Options{NoClassic: true}},
 
@@ -542,6 +550,11 @@ var defects = []defect{
 			a.Tag, a.TagBits = binary.BigEndian.Uint64(q[32:]), 64
 		}
 	})},
+	{name: "half a tag and padding as the tag", of: icmp.Prober{}, want: "bytes quoted, padded", spoil: tell(func(d []byte, a *probe.Answer) {
+		if q := quoted(d); !a.Kind.Direct() && a.TagBits == 16 && is4(d) && len(q) >= 38 && q[30] != 0 {
+			a.Tag, a.TagBits, a.Swappable = binary.BigEndian.Uint64(q[30:]), 64, false
+		}
+	})},
 	{name: "a cleared checksum as the tag", want: "of a tag of which nothing came back", spoil: tell(func(d []byte, a *probe.Answer) {
 		if q := quoted(d); !a.Kind.Direct() && is4(d) && len(q) == 28 && word(q, 26) == 0 {
 			a.Tag, a.TagBits = 0, 16
@@ -557,8 +570,12 @@ var defects = []defect{
 		q := quoted(d)
 		return !a.Kind.Direct() && is4(d) && len(q) == 60 && packet.PseudoHeader(a.Src, a.Dst, probe.UDP, 40).Add(q[20:]).Checksum() != 0
 	})},
-	{name: "no answer with a broken extension", want: "does not know", spoil: ignore(func(d []byte, a *probe.Answer) bool {
-		return is4(d) && a.Kind == probe.TimeExceeded && d[25] > 0 && a.MPLS == nil
+	{name: "no answer with a broken extension", want: "a broken extension", spoil: ignore(func(d []byte, a *probe.Answer) bool {
+		if !is4(d) || d[0] != 0x45 || a.Kind != probe.TimeExceeded {
+			return false
+		}
+		e, err := packet.ParseICMPv4Error(d[20:])
+		return err == nil && d[25] > 0 && e.Extension == nil
 	})},
 	{name: "only one code of unreachable", want: "ICMP type 3 code 0", spoil: ignore(func(d []byte, a *probe.Answer) bool {
 		return is4(d) && a.Kind == probe.Unreachable && a.ICMPCode != 3
@@ -625,6 +642,19 @@ var defects = []defect{
 
 	{name: "other types' answers", want: "about protocol 6", spoil: match(func(good probe.Prober, d []byte, a *probe.Answer) bool {
 		return good.Match(d, a) || (tcp.Prober{}).Match(d, a)
+	})},
+	{name: "errors about the other family", of: tcp.Prober{}, want: "it is none", spoil: match(func(good probe.Prober, d []byte, a *probe.Answer) bool {
+		if good.Match(d, a) {
+			return true
+		}
+		if len(d) < 92 || !is4(d) || d[9] != probe.ICMP || d[20] != packet.ICMPv4TimeExceeded || is4(quoted(d)) {
+			return false
+		}
+		msg := bytes.Clone(d[20:])
+		msg[0] = packet.ICMPv6TimeExceeded
+		h := packet.IPv6{HopLimit: 61, Protocol: probe.ICMPv6, Src: netip.MustParseAddr("2001:db8::1"), Dst: netip.MustParseAddr("2001:db8::2")}
+		other, err := h.Append(nil, len(msg))
+		return err == nil && good.Match(probetest.Seal(append(other, msg...)), a)
 	})},
 	{name: "redirects", want: "it is none", spoil: mistake(func(d []byte) {
 		if is4(d) && d[9] == probe.ICMP && d[20] == 5 {
@@ -701,6 +731,21 @@ var defects = []defect{
 			runtime.Gosched()
 			mu.Lock()
 			q := now
+			mu.Unlock()
+			return good.Build(b, &q)
+		}
+	}},
+	{name: "one key for all who build at once", want: "built by one of several goroutines", options: probetest.Options{MayAllocate: true}, spoil: func(s *spoiled) {
+		var mu sync.Mutex
+		var now probe.Key
+		s.build = func(good probe.Prober, b []byte, p *probe.Probe) ([]byte, error) {
+			mu.Lock()
+			now = p.Key
+			mu.Unlock()
+			runtime.Gosched()
+			mu.Lock()
+			q := *p
+			q.Key = now
 			mu.Unlock()
 			return good.Build(b, &q)
 		}

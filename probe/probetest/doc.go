@@ -31,5 +31,7 @@
 //   - Where the type is a [probe.Batcher], batches come to the same as single
 //     calls. Where it is a [probe.Optioner], its list is well formed, what is
 //     wrong is a [probe.OptionError], and a prober without options set still
-//     knows the ICMP errors about probes of one that has them.
+//     knows the ICMP errors about probes of one that has them. The help of a
+//     [probe.Describer] is a line, and the port of a [probe.Porter] is where
+//     probes go.
 package probetest

@@ -69,7 +69,7 @@ func (s *suite) asked(p *probe.Probe, tail []byte) {
 		s.Fatalf("Build after %q gave %q; it has to append", prefix, out)
 	}
 	b := out[len(prefix):]
-	s.must(valid(p, b))
+	s.must(valid(s.resolved(p), b))
 	b = asSent(b)
 	short := b[:headerLen(b)+8]
 	s.finds(p, s.expired(p, short, nil), s.tagged(p.Dst.Is6()), "8 bytes quoted")

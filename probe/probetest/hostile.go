@@ -16,7 +16,13 @@ import (
 func foreign(s *suite) {
 	for v6 := range s.families() {
 		p := s.probe(v6)
-		for _, g := range slices.Concat(s.otherTypes(p), s.ownProbes(v6), s.otherPorts(p), s.noAnswers(p), s.strangers(p)) {
+		gs := slices.Concat(s.otherTypes(p), s.ownProbes(v6), s.otherPorts(p), s.noAnswers(p), s.strangers(p))
+		for other := range s.families() {
+			if other != v6 {
+				gs = append(gs, genuine{"an error that quotes the other family", s.expired(p, s.build(s.probe(other)), nil)})
+			}
+		}
+		for _, g := range gs {
 			if a, ok := s.match(g.datagram); ok {
 				s.Fatalf("Match takes for an answer, %+v, what is none: %s: %x", a, g.what, g.datagram)
 			}

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode"
 
 	"bitbucket.org/uwpatio/voltadomar/probe"
 )
@@ -217,27 +216,8 @@ func (s *suite) listed(pr probe.Optioner, list []probe.Option) {
 	if again := pr.Options(); !reflect.DeepEqual(list, again) {
 		s.Fatalf("Options are %+v and then %+v", list, again)
 	}
-	seen := map[string]bool{}
-	for _, o := range list {
-		switch {
-		case !wellFormed.MatchString(o.Name):
-			s.Fatalf("an option is called %q, want 1 to 32 lower-case letters, digits and hyphens", o.Name)
-		case seen[o.Name]:
-			s.Fatalf("two options are called %q", o.Name)
-		case o.Kind.String() == "":
-			s.Fatalf("option %s is of kind %d, which there is not", o.Name, o.Kind)
-		case (o.Kind == probe.ChoiceOption) != (len(o.Choices) > 0):
-			s.Fatalf("option %s is of kind %v and has %d choices", o.Name, o.Kind, len(o.Choices))
-		}
-		s.line("the help of option "+o.Name, o.Help)
-		seen[o.Name] = true
-		if o.Default == "" {
-			continue
-		}
-		if _, err := probe.CheckOptions(list, map[string]string{o.Name: o.Default}); err != nil {
-			s.Fatalf("the default of option %s cannot be set: %v", o.Name, err)
-		}
-	}
+	t := probe.Describe(pr)
+	s.must(t.Check())
 }
 
 // valuesOf returns all values that an option is known to take.
@@ -306,15 +286,46 @@ func help(s *suite) {
 		return
 	}
 	first := d.Help()
-	s.line("Help", first)
+	if strings.TrimSpace(first) == "" {
+		s.Fatalf("Help is %q, want a line of text", first)
+	}
 	if again := d.Help(); again != first {
 		s.Fatalf("Help is %q and then %q", first, again)
 	}
+	t := probe.Describe(s.sender)
+	s.must(t.Check())
 }
 
-func (s *suite) line(what, text string) {
-	s.Helper()
-	if strings.TrimSpace(text) == "" || strings.ContainsFunc(text, unicode.IsControl) {
-		s.Fatalf("%s is %q, want a line of text", what, text)
+// defaultPort: if the type has a port of its own, probes without one go there.
+func defaultPort(s *suite) {
+	d, ok := s.sender.(probe.Porter)
+	if !ok {
+		s.Log("not checked: the prober is no probe.Porter")
+		return
 	}
+	own := d.DefaultPort()
+	if own == 0 {
+		return // it has none
+	}
+	for v6 := range s.families() {
+		if protocol := s.protocols[v6]; protocol != probe.UDP && protocol != probe.TCP {
+			s.Fatalf("DefaultPort is %d, want 0: protocol %d has no ports", own, protocol)
+		}
+		p := s.probe(v6)
+		p.DstPort = 0
+		b := s.build(p)
+		s.must(valid(s.resolved(p), b))
+		s.finds(p, s.expired(p, b, nil), true, "to the default port")
+	}
+}
+
+// resolved returns p with the port that it goes to.
+func (s *suite) resolved(p *probe.Probe) *probe.Probe {
+	d, ok := s.sender.(probe.Porter)
+	if !ok || p.DstPort != 0 {
+		return p
+	}
+	q := *p
+	q.DstPort = d.DefaultPort()
+	return &q
 }

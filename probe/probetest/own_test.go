@@ -47,7 +47,7 @@ func (w whoami) Build(b []byte, p *probe.Probe) ([]byte, error) {
 		return wrong("flow mode %d", p.Mode)
 	case !p.Src.Is4() || !p.Dst.Is4() || p.Src.IsUnspecified() || p.Dst.IsUnspecified():
 		return wrong("from %v to %v, want IPv4", p.Src, p.Dst)
-	case p.DstPort != 7777:
+	case p.DstPort != 0 && p.DstPort != 7777:
 		return wrong("port %d, want 7777", p.DstPort)
 	case p.Size != 0 && p.Size != whoamiSize:
 		return wrong("size %d, want %d", p.Size, whoamiSize)
@@ -60,7 +60,7 @@ func (w whoami) Build(b []byte, p *probe.Probe) ([]byte, error) {
 	}
 	at := len(b)
 	tag := p.Tag(probe.UDP)
-	b = packet.UDP{SrcPort: p.Port(), DstPort: p.DstPort, Length: n}.Append(b)
+	b = packet.UDP{SrcPort: p.Port(), DstPort: 7777, Length: n}.Append(b)
 	b = append(b, 0, 0, byte(p.ID>>8), byte(p.ID), 0, 0)
 	if w.blue {
 		b[len(b)-1] = 1
@@ -124,6 +124,8 @@ func matchName(payload []byte, a *probe.Answer) bool {
 }
 
 func (whoami) Help() string { return "ask a server for its name" }
+
+func (whoami) DefaultPort() uint16 { return 7777 }
 
 func (whoami) Options() []probe.Option {
 	return []probe.Option{

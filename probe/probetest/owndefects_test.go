@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"bitbucket.org/uwpatio/voltadomar/probe"
+	"bitbucket.org/uwpatio/voltadomar/probe/icmp"
 	"bitbucket.org/uwpatio/voltadomar/probe/probetest"
 )
 
@@ -28,6 +29,7 @@ type spoiledOwn struct {
 	list     func() []probe.Option
 	with     func(values map[string]string) (probe.Prober, error)
 	help     func() string
+	port     func() uint16
 }
 
 func (s *spoiledOwn) Match(datagram []byte, a *probe.Answer) bool {
@@ -72,6 +74,13 @@ func (s *spoiledOwn) Help() string {
 	return s.help()
 }
 
+func (s *spoiledOwn) DefaultPort() uint16 {
+	if s.port == nil {
+		return s.whoami.DefaultPort()
+	}
+	return s.port()
+}
+
 // say changes the values of an answer.
 func say(edit func(values []probe.Value) []probe.Value) func(*spoiledOwn) {
 	return func(s *spoiledOwn) {
@@ -108,15 +117,15 @@ var ownDefects = []struct {
 			return ok
 		}
 	}},
-	{name: "too many values", want: "want at most 16", spoil: say(func([]probe.Value) []probe.Value { return make([]probe.Value, 17) })},
-	{name: "a value without a name", want: "names a value", spoil: say(func([]probe.Value) []probe.Value { return []probe.Value{{Text: "x"}} })},
-	{name: "a long value", want: "want at most 255", spoil: say(func([]probe.Value) []probe.Value {
+	{name: "too many values", want: "fit to be shown", spoil: say(func([]probe.Value) []probe.Value { return make([]probe.Value, 17) })},
+	{name: "a value without a name", want: "fit to be shown", spoil: say(func([]probe.Value) []probe.Value { return []probe.Value{{Text: "x"}} })},
+	{name: "a long value", want: "fit to be shown", spoil: say(func([]probe.Value) []probe.Value {
 		return []probe.Value{{Name: "x", Text: strings.Repeat("x", 256)}}
 	})},
-	{name: "a value that is no text", want: "without control characters", spoil: say(func([]probe.Value) []probe.Value {
+	{name: "a value that is no text", want: "fit to be shown", spoil: say(func([]probe.Value) []probe.Value {
 		return []probe.Value{{Name: "x", Text: "\xff"}}
 	})},
-	{name: "a value that moves the cursor", want: "without control characters", spoil: say(func([]probe.Value) []probe.Value {
+	{name: "a value that moves the cursor", want: "fit to be shown", spoil: say(func([]probe.Value) []probe.Value {
 		return []probe.Value{{Name: "x", Text: "\x1b[2J"}}
 	})},
 
@@ -280,12 +289,12 @@ var ownDefects = []struct {
 		n := 0
 		s.list = func() []probe.Option { n++; return s.whoami.Options()[n%2:] }
 	}},
-	{name: "an option of two words", want: "an option is called", spoil: list(func(o *probe.Option) { o.Name = "my colour" })},
-	{name: "two options of one name", want: "two options are called", spoil: list(func(o *probe.Option) { o.Name = "wait" })},
-	{name: "an option of no kind", want: "which there is not", spoil: list(func(o *probe.Option) { o.Kind = 77 })},
-	{name: "no choices", want: "has 0 choices", spoil: list(func(o *probe.Option) { o.Choices = nil })},
-	{name: "no help of an option", want: "want a line of text", spoil: list(func(o *probe.Option) { o.Help = "" })},
-	{name: "a default that cannot be set", want: "cannot be set", spoil: list(func(o *probe.Option) { o.Default = "green" })},
+	{name: "an option of two words", want: "option \"my colour\"", spoil: list(func(o *probe.Option) { o.Name = "my colour" })},
+	{name: "two options of one name", want: "there are two", spoil: list(func(o *probe.Option) { o.Name = "wait" })},
+	{name: "an option of no kind", want: "kind 77", spoil: list(func(o *probe.Option) { o.Kind = 77 })},
+	{name: "no choices", want: "0 choices", spoil: list(func(o *probe.Option) { o.Choices = nil })},
+	{name: "two lines of help of an option", want: "must be a line", spoil: list(func(o *probe.Option) { o.Help = "a\nb" })},
+	{name: "a default that cannot be set", want: "default \"green\"", spoil: list(func(o *probe.Option) { o.Default = "green" })},
 	{name: "refuses no options", want: "With of map[]", spoil: func(s *spoiledOwn) {
 		s.with = func(v map[string]string) (probe.Prober, error) {
 			if len(v) == 0 {
@@ -351,13 +360,25 @@ var ownDefects = []struct {
 		n := 0
 		s.help = func() string { n++; return strings.Repeat("x", n) }
 	}},
-	{name: "no help", want: "want a line of text", spoil: func(s *spoiledOwn) { s.help = func() string { return "\n" } }},
+	{name: "two lines of help", want: "must be a line", spoil: func(s *spoiledOwn) { s.help = func() string { return "a\nb" } }},
+	{name: "another port than its own", want: "destination port is 7777", spoil: func(s *spoiledOwn) { s.port = func() uint16 { return 7776 } }},
+	{name: "no help", want: "want a line of text", spoil: func(s *spoiledOwn) { s.help = func() string { return "" } }},
 }
 
 func without(values map[string]string, name string) map[string]string {
 	values = maps.Clone(values)
 	delete(values, name)
 	return values
+}
+
+// portly has a port where there are none.
+type portly struct{ icmp.Prober }
+
+func (portly) DefaultPort() uint16 { return 7 }
+
+func TestPortWithoutPortsFails(t *testing.T) {
+	got := verdict(t, func(testing.TB) probe.Prober { return portly{} }, probetest.Options{Samples: quick})
+	require.Contains(t, got, "want 0: protocol 1 has no ports")
 }
 
 // A batch that goes on for ever is not waited for.

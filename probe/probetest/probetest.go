@@ -69,6 +69,7 @@ var checks = []struct {
 	{"Batch", batches},
 	{"Options", options},
 	{"Help", help},
+	{"DefaultPort", defaultPort},
 }
 
 // Run checks the probers that open makes, which are all of one measurement
