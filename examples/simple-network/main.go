@@ -87,7 +87,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return fail(err)
 	}
 	defer d.Close()
-	_, err = fmt.Fprintf(stdout, "SIMULATED network %q: device %s is its site %s, and what goes there leaves this host nowhere.\n%s\n\n%s\nInterrupt to end.\n",
+	_, err = fmt.Fprintf(stdout, "SIMULATED network %q: device %s is its site %s, and nothing that goes there leaves this host.\n%s\n\n%s\nInterrupt to end.\n",
 		*name, d.Name(), *site, strings.TrimSpace(s.About), advise(s, *site))
 	if err != nil {
 		return fail(err)

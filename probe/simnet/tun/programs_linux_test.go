@@ -129,6 +129,19 @@ func TestTraceroute(t *testing.T) {
 	}
 }
 
+// traceroute(8) reads the label stacks in the errors of a tunnel.
+func TestTracerouteShowsLabels(t *testing.T) {
+	t.Parallel()
+	s := line()
+	s.Tunnels = []simnet.Tunnel{{Draw: "r1 -- r2 -- r3", Labels: []uint32{16001}, Inner: []uint32{17}}}
+	h := netlab.New(t).Host("a")
+	attach(t, h, start(t, s, nil), tun.Config{Site: "a"})
+	for _, hops := range [][]want{hops4, hops6} {
+		require.Contains(t, run(t, h, "traceroute", "-n", "-e", "-q", "1", "-m", "2", "-w", "5", hops[3].addr),
+			"\n 2  "+hops[1].addr+" <MPLS:L=16001,E=0,S=0,T=1/L=17,E=0,S=1,T=1>  ")
+	}
+}
+
 func TestScamper(t *testing.T) {
 	t.Parallel()
 	h := netlab.New(t).Host("a")
