@@ -93,6 +93,7 @@ func (r *reader) run(ctx context.Context, p probe.Prober, options map[string]str
 	}
 	var datagrams [][]byte
 	out := make([]probe.Matched, readBatch)
+	failing := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -112,7 +113,12 @@ func (r *reader) run(ctx context.Context, p probe.Prober, options map[string]str
 			if err != nil {
 				r.ws.out.watching(r.number, fault.New(fault.Internal, err, "%v", err))
 				r.giveBack(ps)
+				failing = true
 				continue
+			}
+			if failing {
+				r.ws.out.watching(r.number, nil)
+				failing = false
 			}
 			r.report(ps, out)
 		}

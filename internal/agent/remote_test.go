@@ -462,8 +462,8 @@ func TestReaderThatHangs(t *testing.T) {
 			}
 		}
 		require.Equal(t, 500, failed.Code)
-		require.Contains(t, failed.Reason, "it did not read answers within 1s")
-		require.Less(t, time.Since(began), 3*time.Second)
+		require.Contains(t, failed.Reason, "it did not read answers within 2s")
+		require.Less(t, time.Since(began), 5*time.Second)
 
 		for range 3000 { // 256 are being read, 1024 wait
 			port.in <- d
@@ -480,8 +480,11 @@ func TestReaderThatHangs(t *testing.T) {
 				passed += len(m.Datagrams)
 			case *transport.Answers:
 				read += len(m.Answers)
+			case *transport.Watching:
+				failed = m
 			}
 		}
+		require.Zero(t, failed.Code, "it reads again")
 		require.Greater(t, dropped, 1000)
 		require.GreaterOrEqual(t, read+passed-5, 1024)
 		require.GreaterOrEqual(t, read, 1024-256)

@@ -17,7 +17,7 @@ import (
 const (
 	maxWatches = 1 << 16
 	readBatch  = 256
-	readWait   = time.Second
+	readWait   = 2 * time.Second
 	maxBacklog = 1024    // datagrams of a watch that wait for its prober
 	maxHeld    = 8 << 20 // bytes of those of all watches
 	// behindAfter is how long a datagram waits before that is worth a word.

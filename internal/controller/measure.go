@@ -56,8 +56,8 @@ func (c *Controller) Measure(ctx context.Context, spec Spec, each func(result.Ev
 	if err != nil {
 		return nil, err
 	}
-	if spec.Port == 0 {
-		spec.Port = t.Port
+	if spec.Port == 0 && len(spec.Options) == 0 {
+		spec.Port = t.Port // else an option may have another one
 	}
 	dst, err := c.names.resolve(ctx, spec.Target, spec.Family, a)
 	if err != nil {

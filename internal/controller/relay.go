@@ -18,10 +18,14 @@ import (
 const (
 	// watchWait is how long a measurement waits for agents to begin to watch.
 	watchWait = time.Second
-	// maxReading is how many datagrams of a relay are being read at once, and
-	// readBatch how many of them one message holds.
+	// maxReading is how many datagrams that one agent passed on to a relay are
+	// being read at once, and readBatch how many of them one message holds.
 	maxReading = 1024
 	readBatch  = 64
+	// passRate is how many datagrams a second an agent passes on to a relay,
+	// after a burst. It keeps to that itself.
+	passRate  = 1000
+	passBurst = 4096
 )
 
 // relays bring direct answers that land at agents which cannot read them to
@@ -47,7 +51,7 @@ type relay struct {
 	key      relayKey
 	watch    *transport.Watch
 	sessions map[*session]struct{}
-	told     map[*agent]watchState
+	told     map[*agent]*watcher
 	// ready is closed when the agents that were told first watch.
 	ready chan struct{}
 	early map[*agent]struct{} // those that do not yet
@@ -58,13 +62,27 @@ type relay struct {
 	reading map[uint64]relayed
 }
 
-type watchState uint8
+// watcher is an agent that was told to watch. None can use up what the others
+// need.
+type watcher struct {
+	failing bool     // to read
+	refs    []uint64 // of what it passed on, oldest first, read or not
+	tokens  float64
+	at      time.Time // when tokens was right
+}
 
-const (
-	asked    watchState = iota // to watch
-	watching                   // and able to read, if it has the type
-	failing                    // to read
-)
+func newWatcher() *watcher { return &watcher{tokens: passBurst, at: time.Now()} }
+
+// take tells whether one more datagram is within the rate.
+func (w *watcher) take(now time.Time) bool {
+	w.tokens = min(passBurst, w.tokens+passRate*now.Sub(w.at).Seconds())
+	w.at = now
+	if w.tokens < 1 {
+		return false
+	}
+	w.tokens--
+	return true
+}
 
 // relayed is a datagram that is being read, but for its bytes: all that the
 // reader has no say in.
@@ -126,7 +144,7 @@ func (rs *relays) join(s *session, agents map[string]*agent) <-chan struct{} {
 		r = &relay{
 			key:      key,
 			watch:    &transport.Watch{Number: rs.last, Prober: s.spec.Prober, Options: s.spec.Options, Dst: s.dst},
-			sessions: map[*session]struct{}{}, told: map[*agent]watchState{},
+			sessions: map[*session]struct{}{}, told: map[*agent]*watcher{},
 			ready: make(chan struct{}), early: map[*agent]struct{}{}, reading: map[uint64]relayed{},
 		}
 		rs.byNumber[rs.last], rs.byKey[key] = r, r
@@ -147,7 +165,7 @@ func (r *relay) tell(a *agent) bool {
 		return false
 	}
 	a.notify(r.watch)
-	r.told[a] = asked
+	r.told[a] = newWatcher()
 	return true
 }
 
@@ -224,14 +242,12 @@ func (rs *relays) watching(a *agent, m *transport.Watching) {
 	if r == nil {
 		return
 	}
-	if _, told := r.told[a]; !told {
+	w := r.told[a]
+	if w == nil {
 		return
 	}
 	r.settled(a)
-	r.told[a] = watching
-	if m.Code != 0 {
-		r.told[a] = failing
-	}
+	w.failing = m.Code != 0
 	for s := range r.sessions {
 		if m.Code == 0 {
 			s.responds(a)
@@ -258,7 +274,7 @@ func (rs *relays) unread(a *agent, m *transport.Unread, now time.Time) {
 	if r == nil {
 		return
 	}
-	if _, told := r.told[a]; !told {
+	if r.told[a] == nil {
 		return
 	}
 	lost := m.Dropped
@@ -272,23 +288,27 @@ func (rs *relays) unread(a *agent, m *transport.Unread, now time.Time) {
 
 // handOn hands datagrams to who can read them, and returns how many nobody can.
 func (r *relay) handOn(a *agent, datagrams []transport.Captured, step uint64, now time.Time) (lost uint64) {
-	reader := r.reader()
+	reader, w := r.reader(), r.told[a]
 	m := &transport.Read{Number: r.watch.Number}
 	for _, d := range datagrams {
 		facts, ok := direct.Read(d.Data)
 		if !ok || facts.From != r.key.dst || len(d.Data) > transport.MaxForwarded {
 			continue // not what was asked for
 		}
-		if reader == nil {
+		if reader == nil || !w.take(now) {
 			lost++
 			continue
 		}
 		facts.Time, facts.Stamp = d.Time, d.Stamp
 		r.last++
-		if p, ok := r.reading[r.last-maxReading]; ok {
-			delete(r.reading, r.last-maxReading)
-			r.lose(p.receiver, p.at, now, 1)
+		if len(w.refs) >= maxReading {
+			if p, unread := r.reading[w.refs[0]]; unread {
+				delete(r.reading, w.refs[0])
+				r.lose(a, p.at, now, 1)
+			}
+			w.refs = w.refs[1:]
 		}
+		w.refs = append(w.refs, r.last)
 		r.reading[r.last] = relayed{at: now, reader: reader, receiver: a, facts: facts, step: step}
 		m.Datagrams = append(m.Datagrams, transport.Reference{Ref: r.last, Data: d.Data})
 	}
@@ -305,8 +325,8 @@ func (r *relay) handOn(a *agent, datagrams []transport.Captured, step uint64, no
 func (r *relay) reader() *agent {
 	var best *session
 	for s := range r.sessions {
-		state, told := r.told[s.source]
-		if told && state != failing && (best == nil || s.number < best.number) {
+		w := r.told[s.source]
+		if w != nil && !w.failing && (best == nil || s.number < best.number) {
 			best = s
 		}
 	}

@@ -190,7 +190,7 @@ func TestAnswersAreReadElsewhereAndCreditedHere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := began(t, func(s *controller.Spec) { s.Options = map[string]string{"greeting": "hello"} })
 		require.Equal(t, &transport.Watch{Number: u.watch.Number, Prober: "site", Options: map[string]string{"greeting": "hello"}, Dst: target4}, u.watch)
-		require.EqualValues(t, sitetest.Port, u.job.DstPort, "the type's own")
+		require.Zero(t, u.job.DstPort, "options may choose it")
 		require.Equal(t, u.watch.Options, u.job.Options)
 
 		time.Sleep(10 * time.Millisecond)
@@ -209,7 +209,6 @@ func TestAnswersAreReadElsewhereAndCreditedHere(t *testing.T) {
 		require.False(t, p.OneClock)
 		require.Equal(t, []probe.Value{{Name: "site", Text: "fra?1"}}, p.Values)
 		require.Equal(t, map[string]string{"greeting": "hello"}, got.trace.Options)
-		require.EqualValues(t, sitetest.Port, got.trace.Port)
 		require.Contains(t, got.trace.Text(), "b [site=fra?1]  ")
 
 		require.Equal(t, u.watch.Number, next[*transport.Unwatch](u.b).Number)
@@ -390,11 +389,14 @@ func TestSharedWatch(t *testing.T) {
 		read := next[*transport.Read](u.a)
 		require.Len(t, read.Datagrams, 2)
 		u.a.send(&transport.Readings{Number: read.Number, Readings: []transport.Reading{reading(u.job, read.Datagrams[0])}})
-		require.True(t, (<-u.ended).trace.Reached)
+		got := <-u.ended
+		require.True(t, got.trace.Reached)
+		require.EqualValues(t, sitetest.Port, u.job.DstPort, "the type's own")
+		require.EqualValues(t, sitetest.Port, got.trace.Port)
 		next[*transport.Cancel](u.a)
 		u.b.quiet()
 		u.a.send(&transport.Readings{Number: read.Number, Readings: []transport.Reading{reading(job, read.Datagrams[1])}})
-		got := <-second
+		got = <-second
 		require.Equal(t, "ams1", got.trace.Hops[0].Probes[0].Values[0].Text)
 		require.Equal(t, u.watch.Number, next[*transport.Unwatch](u.b).Number)
 
@@ -468,6 +470,39 @@ func TestWhatIsNotReadIsNamed(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An agent that passes on too much cannot take the place of others' answers.
+func TestFloodOfUnread(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := began(t, nil)
+		m := enrol(u.ctx, t, u.tr, "m")
+		next[*transport.Watch](m)
+		good := []transport.Captured{{Data: reply(u.job, u.id, "fra1")}}
+		u.b.send(&transport.Unread{Number: u.watch.Number, Datagrams: good})
+		first := next[*transport.Read](u.a).Datagrams[0]
+		flood := &transport.Unread{Number: u.watch.Number, Datagrams: make([]transport.Captured, 1000)}
+		for i := range flood.Datagrams {
+			flood.Datagrams[i] = good[0]
+		}
+		read := 0
+		for i := range 6 {
+			m.send(flood)
+			for read < min(1000*(i+1), 4096) {
+				read += len(next[*transport.Read](u.a).Datagrams)
+			}
+		}
+		require.Equal(t, 4096, read, "a burst")
+		u.a.quiet()
+		u.a.send(&transport.Readings{Number: u.watch.Number, Readings: []transport.Reading{reading(u.job, first)}})
+		got := <-u.ended
+		require.NoError(t, got.err)
+		require.Equal(t, "b", got.trace.Hops[0].Probes[0].Receiver)
+		require.Equal(t, result.Counts{Sent: 1, Matched: 1}, got.trace.Counts)
+		gaps := got.trace.Account.Gaps
+		require.Len(t, gaps, 1)
+		require.Equal(t, []any{"m", result.NotRead, uint64(6000 - 1024)}, []any{gaps[0].Agent, gaps[0].Kind, gaps[0].Count})
+	})
 }
 
 // The reader of a shared watch goes away: what it was reading is counted, and

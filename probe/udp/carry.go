@@ -17,7 +17,8 @@ const defaultPort = 33434
 //
 // Every agent knows the ICMP errors that they cause, also one without the
 // type. The size is that of the payload, with identity and headers, or any
-// larger one up to 65000 bytes. Both flow modes are there. A payload that is a
+// larger one up to 65000 bytes. Both flow modes are there, but ports capture no
+// direct answers to [probe.Classic] probes. A payload that is a
 // [probe.PayloadOptioner] makes a [probe.Optioner].
 func Carry(p probe.Payload) probe.Prober {
 	return wire.Carry(p, func(p probe.Payload) probe.Prober { return carrier{p} })

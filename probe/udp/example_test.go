@@ -42,3 +42,42 @@ func Example() {
 	// verified: true
 	// with another key: false
 }
+
+// hello asks a server over UDP for its name.
+type hello struct{}
+
+func (hello) Name() string { return "hello" }
+
+func (hello) AppendPayload(b []byte, _ *probe.Probe) ([]byte, error) {
+	return append(b, "hello"...), nil
+}
+
+// ReadAnswer knows answers that repeat the question before the name.
+func (hello) ReadAnswer(data []byte, a *probe.Answer) bool {
+	const asked = len("hello") + probe.IdentityLen
+	if len(data) < asked {
+		return false
+	}
+	var ok bool
+	a.ID, a.Tag, ok = probe.TrailingIdentity(data[:asked])
+	a.TagBits = 64
+	a.Values = []probe.Value{{Name: "name", Text: string(data[asked:])}}
+	return ok
+}
+
+// A measurement type is the data of its probes and the reading of what is
+// answered: Carry does the rest.
+func ExampleCarry() {
+	prober := udp.Carry(hello{})
+	p := &probe.Probe{
+		ID: 4711, Key: probe.Key{1}, DstPort: 7, TTL: 3,
+		Src: netip.MustParseAddr("192.0.2.1"), Dst: netip.MustParseAddr("203.0.113.10"),
+	}
+	datagram, err := prober.Build(nil, p)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Printf("%s asks %q, %d bytes in all\n", prober.Name(), datagram[28:33], len(datagram))
+	// Output: hello asks "hello", 45 bytes in all
+}
