@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"bitbucket.org/uwpatio/voltadomar/plugins/internal/sandbox"
@@ -48,8 +49,8 @@ type Config struct {
 // default and a negative value no limit. Files it cannot write at all, and it
 // leaves no core dump.
 type Limits struct {
-	// Memory is how much memory it may write to, in bytes, 1 GiB by default. Its
-	// address space may be 16 GiB larger, for what runtimes put aside.
+	// Memory is how much memory it may write to, in bytes, 512 MiB by default. Its
+	// address space may be 4 GiB larger, for what runtimes put aside.
 	Memory int64
 	// OpenFiles is how many files it may have open, 256 by default.
 	OpenFiles int
@@ -62,8 +63,8 @@ type Limits struct {
 }
 
 const (
-	defaultMemory    = 1 << 30
-	moreAddressSpace = 16 << 30
+	defaultMemory    = 512 << 20
+	moreAddressSpace = 4 << 30
 	defaultFiles     = 256
 	defaultProcesses = 512
 	// maxProgram is how large a plugin's file may be, in bytes.
@@ -93,6 +94,11 @@ func (c Config) settle() (Config, *sandbox.User, error) {
 	}
 	if c.SHA256 != "" {
 		c.SHA256 = hex.EncodeToString(sum) // in lower case
+	}
+	for _, e := range c.Env {
+		if name, _, ok := strings.Cut(e, "="); !ok || name == "" || strings.Contains(e, "\x00") {
+			return c, nil, fmt.Errorf("%w: environment %.80q, want NAME=VALUE", ErrStart, e)
+		}
 	}
 	for _, d := range []time.Duration{c.StartTimeout, c.Timeout, c.RestartDelay, c.MaxRestartDelay} {
 		if d < 0 {

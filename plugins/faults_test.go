@@ -395,7 +395,10 @@ func TestReplacedFile(t *testing.T) {
 	works(t, p) // the one that was checked still runs
 	_, err = p.Build(nil, probeTo(crash))
 	require.ErrorIs(t, err, plugins.ErrCrashed)
-	j.find(t, 2, func(r string) bool { return contains(r, "another checksum") })
+	failures := j.find(t, 5, func(r string) bool { return contains(r, "another checksum") })
+	for i, least := range []time.Duration{40, 80, 80, 80} { // each twice as long as the one before, up to the longest
+		require.GreaterOrEqual(t, logged(t, failures[i+1]).Sub(logged(t, failures[i])), (least-1)*time.Millisecond)
+	}
 	_, err = p.Build(nil, probeTo(fine))
 	require.ErrorIs(t, err, plugins.ErrChecksum)
 	require.ErrorContains(t, err, ", want "+checksum(binary))
@@ -407,6 +410,15 @@ func TestReplacedFile(t *testing.T) {
 	replace(binary)
 	j.restarted(t, 1)
 	works(t, p)
+}
+
+// logged returns when a record was.
+func logged(t *testing.T, record string) time.Time {
+	t.Helper()
+	text, _, _ := strings.Cut(strings.TrimPrefix(record, "time="), " ")
+	at, err := time.Parse(time.RFC3339Nano, text)
+	require.NoError(t, err)
+	return at
 }
 
 // A type is the same for as long as it is open.

@@ -7,13 +7,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"os"
 	"os/exec"
 	"runtime"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -31,12 +28,16 @@ import (
 // dying is how long a process may take to be gone once its connection is.
 const dying = 500 * time.Millisecond
 
+// undying is how long a process may take to die once it is killed.
+const undying = 5 * time.Second
+
 // launch is a process that was started by way of go-plugin, of which a new
 // client is made for each: one whose process has crashed does not recover.
 type launch struct {
 	*process
 	client *goplugin.Client
 	dir    string // of the socket, gone once it is connected to
+	dead   bool   // in the end
 }
 
 // start starts a process and opens the session with it.
@@ -92,7 +93,8 @@ func (p *Plugin) start(ctx context.Context) (*instance, error) {
 // session connects to the process and reads its description. When ctx ends
 // before, the process is killed, and whatever waits for it returns.
 func (p *Plugin) session(ctx context.Context, l *launch) (*instance, error) {
-	defer context.AfterFunc(ctx, l.kill)()
+	let := context.AfterFunc(ctx, l.kill)
+	defer let()
 	if _, err := l.client.Start(); err != nil {
 		return nil, l.why(err)
 	}
@@ -120,6 +122,10 @@ func (p *Plugin) session(ctx context.Context, l *launch) (*instance, error) {
 	if err := os.RemoveAll(l.dir); err != nil {
 		hangUp()
 		return nil, fmt.Errorf("%w: %w", ErrStart, err)
+	}
+	if !let() {
+		hangUp()
+		return nil, contextError(ctx, p.c.Path)
 	}
 	in.converse()
 	return in, nil
@@ -195,9 +201,10 @@ func (l *launch) why(err error) error {
 
 // release waits until nothing of a process is left. It has been killed.
 func (l *launch) release() {
-	l.gone()
-	l.client.Kill()
 	os.RemoveAll(l.dir)
+	if l.dead = l.gone(); l.dead {
+		l.client.Kill()
+	}
 }
 
 const serviceName = "prober"
@@ -246,220 +253,4 @@ func dialOptions(p *process) []grpc.DialOption {
 			return unused
 		}),
 	}
-}
-
-// process is the process as go-plugin sees it: its output is one line, the
-// handshake, that has been read before, and it errs in silence.
-type process struct {
-	command sandbox.Command
-	log     *output
-
-	proc   *sandbox.Process // nil until it runs
-	ended  chan struct{}    // closed when it has and its output was read
-	stdout *io.PipeReader
-	stderr *io.PipeReader
-
-	mu     sync.Mutex // guards what follows
-	killed bool       // by us, perhaps before it ran
-	broken error      // what was wrong with its handshake
-	// address is where it listens, empty until it said so, and again when it
-	// was connected to.
-	address string
-}
-
-var _ runner.Runner = (*process)(nil)
-
-// Start implements [runner.Runner].
-func (p *process) Start(context.Context) error {
-	outR, outW, err := os.Pipe()
-	if err != nil {
-		return p.breaks(fmt.Errorf("%w: %w", ErrStart, err))
-	}
-	errR, errW, err := os.Pipe()
-	if err != nil {
-		outR.Close()
-		outW.Close()
-		return p.breaks(fmt.Errorf("%w: %w", ErrStart, err))
-	}
-	p.command.Stdout, p.command.Stderr = outW, errW
-	proc, err := sandbox.Start(&p.command)
-	outW.Close()
-	errW.Close()
-	if err != nil {
-		outR.Close()
-		errR.Close()
-		return p.breaks(fmt.Errorf("%w: %w", ErrStart, err))
-	}
-
-	p.mu.Lock()
-	p.proc = proc
-	if p.killed {
-		proc.Kill()
-	}
-	p.mu.Unlock()
-	p.ended = make(chan struct{})
-	var handshake, nothing *io.PipeWriter
-	p.stdout, handshake = io.Pipe()
-	p.stderr, nothing = io.Pipe()
-	go p.watch(outR, errR, handshake, nothing)
-	return nil
-}
-
-// watch reads the output until the process has ended.
-func (p *process) watch(outR, errR *os.File, handshake, nothing *io.PipeWriter) {
-	defer close(p.ended)
-	var wg sync.WaitGroup
-	wg.Go(func() { p.readStdout(outR, handshake) })
-	wg.Go(func() { p.log.readAll("stderr", errR, nil) })
-	<-p.proc.Done()
-	// Somebody who got away from it may still hold the other ends.
-	soon := time.Now().Add(100 * time.Millisecond)
-	_ = errors.Join(outR.SetReadDeadline(soon), errR.SetReadDeadline(soon))
-	wg.Wait()
-	outR.Close()
-	errR.Close()
-	handshake.Close()
-	nothing.Close()
-}
-
-// readStdout passes the handshake on, and logs what else there is.
-func (p *process) readStdout(r io.Reader, to io.Writer) {
-	seen := false
-	p.log.readAll("stdout", r, func(line string) bool {
-		if seen || !looksLikeHandshake(line) {
-			return false
-		}
-		seen = true
-		h, err := parseHandshake(line)
-		if err == nil {
-			err = h.check(p.command.Dir)
-		}
-		if err != nil {
-			_ = p.breaks(fmt.Errorf("%w: %s", err, p.command.Path))
-			p.kill()
-			return true
-		}
-		p.mu.Lock()
-		p.address = h.address
-		p.mu.Unlock()
-		_, _ = io.WriteString(to, h.line()) // go-plugin reads until the end
-		return true
-	})
-}
-
-func (p *process) breaks(err error) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.broken = err
-	return err
-}
-
-// kill ends the process, now or as soon as it begins.
-func (p *process) kill() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.proc == nil {
-		p.killed = true
-		return
-	}
-	select {
-	case <-p.proc.Done(): // by itself
-	default:
-		p.killed = true
-		p.proc.Kill()
-	}
-}
-
-// gone waits until the process has ended, if it ever began.
-func (p *process) gone() {
-	if p.ended != nil {
-		<-p.ended
-	}
-}
-
-// reason returns what is known to be wrong with the process, or that it ended
-// by itself.
-func (p *process) reason() error {
-	p.mu.Lock()
-	broken, killed := p.broken, p.killed
-	p.mu.Unlock()
-	if broken != nil {
-		return broken
-	}
-	if p.proc == nil || killed {
-		return nil
-	}
-	select {
-	case <-p.proc.Done():
-		return p.crashed()
-	default:
-		return nil
-	}
-}
-
-// crashed says how the process ended, after which it may have left a word.
-func (p *process) crashed() error {
-	<-p.ended
-	words := p.log.last()
-	if words != "" {
-		words = ": " + words
-	}
-	return fmt.Errorf("%w: %s: %s%s", ErrCrashed, p.command.Path, p.proc.Status(), words)
-}
-
-// dial connects to the plugin, once: a lost connection is a lost plugin.
-func (p *process) dial(ctx context.Context, _ string) (net.Conn, error) {
-	p.mu.Lock()
-	address := p.address
-	p.address = ""
-	p.mu.Unlock()
-	if address == "" {
-		return nil, errors.New("connected before")
-	}
-	conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
-	if err != nil {
-		return nil, err
-	}
-	if err := checkPeer(conn, p.command.User); err != nil {
-		conn.Close()
-		return nil, err
-	}
-	return conn, nil
-}
-
-// Stdout implements [runner.Runner].
-func (p *process) Stdout() io.ReadCloser { return p.stdout }
-
-// Stderr implements [runner.Runner].
-func (p *process) Stderr() io.ReadCloser { return p.stderr }
-
-// Name implements [runner.Runner].
-func (p *process) Name() string { return p.command.Path }
-
-// ID implements [runner.Runner].
-func (p *process) ID() string { return "plugin" }
-
-// Diagnose implements [runner.Runner].
-func (p *process) Diagnose(context.Context) string { return "" }
-
-// Wait implements [runner.Runner].
-func (p *process) Wait(context.Context) error {
-	<-p.ended
-	return nil
-}
-
-// Kill implements [runner.Runner].
-func (p *process) Kill(context.Context) error {
-	p.kill()
-	return nil
-}
-
-// PluginToHost implements [runner.Runner].
-func (p *process) PluginToHost(network, address string) (string, string, error) {
-	return network, address, nil
-}
-
-// HostToPlugin implements [runner.Runner].
-func (p *process) HostToPlugin(network, address string) (string, string, error) {
-	return network, address, nil
 }

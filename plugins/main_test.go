@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -26,6 +28,10 @@ func TestMain(m *testing.M) {
 	must(os.Setenv("PLUGIN", install()))
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		must(os.RemoveAll(filepath.Dir(os.Getenv("PLUGIN"))))
+		if slices.ContainsFunc(os.Args, func(arg string) bool { return strings.HasPrefix(arg, "-test.fuzz") }) {
+			must(os.RemoveAll(dir)) // with what the killed workers leave
+			os.Exit(code)
+		}
 		left, err := os.ReadDir(dir)
 		must(err)
 		if running := running(mark("")); len(left) > 0 || len(running) > 0 {

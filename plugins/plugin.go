@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"bitbucket.org/uwpatio/voltadomar/plugins/internal/contract"
 	"bitbucket.org/uwpatio/voltadomar/plugins/internal/sandbox"
@@ -32,6 +33,7 @@ type Plugin struct {
 	closing context.Context // ends when Close is called
 	close   context.CancelFunc
 	done    chan struct{} // closed when nothing is left
+	stuck   error         // what is left all the same
 
 	mu    sync.Mutex // guards what follows
 	in    *instance  // nil when there is none
@@ -80,12 +82,13 @@ func Open(ctx context.Context, c Config) (*Plugin, error) {
 	return p, nil
 }
 
-// Close ends the plugin and waits until nothing of it is left. It takes a
-// second at most, and 2 more where the process does not die.
+// Close ends the plugin and waits until nothing of it is left. The process has
+// a second to end by itself before it is killed, and then 5 seconds to die; the
+// error, [ErrTimeout], says that it did not, as if the kernel held it.
 func (p *Plugin) Close() error {
 	p.close()
 	<-p.done
-	return nil
+	return p.stuck
 }
 
 // State returns how the plugin does at the moment.
@@ -108,6 +111,9 @@ func (p *Plugin) supervise(in *instance) {
 			}
 			err := in.end(p.closing.Err() != nil)
 			p.ended(err)
+			if !in.dead {
+				p.stuck = fmt.Errorf("%w: process %d of %s does not die", ErrTimeout, in.proc.PID(), p.c.Path)
+			}
 			if time.Since(began) >= p.c.MaxRestartDelay {
 				delay = p.c.RestartDelay
 			}
@@ -216,6 +222,9 @@ func (pr *prober) With(values map[string]string) (probe.Prober, error) {
 	}
 	set := &prober{p: pr.p, d: pr.d, values: make(map[string]string, len(values))}
 	for name, value := range values {
+		if !utf8.ValidString(value) || len(value) > probe.MaxOptionValue {
+			return nil, &probe.OptionError{Name: name, Value: value, Want: fmt.Sprintf("must be text of at most %d bytes", probe.MaxOptionValue)}
+		}
 		set.values[name] = value
 	}
 	if err := set.check(context.Background()); err != nil {

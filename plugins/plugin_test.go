@@ -48,6 +48,8 @@ func TestOptions(t *testing.T) {
 		{map[string]string{"loud": "true"}, probe.OptionError{Name: "loud", Value: "true", Want: "must be one of word, times"}},
 		{map[string]string{"times": "x"}, probe.OptionError{Name: "times", Value: "x", Want: "must be a whole number"}},
 		{map[string]string{"times": "10"}, probe.OptionError{Name: "times", Value: "10", Want: "must be 1 to 9"}},
+		{map[string]string{"word": "\xff"}, probe.OptionError{Name: "word", Value: "\xff", Want: "must be text of at most 255 bytes"}},
+		{map[string]string{"word": strings.Repeat("x", 256)}, probe.OptionError{Name: "word", Value: strings.Repeat("x", 256), Want: "must be text of at most 255 bytes"}},
 	} {
 		_, err := set(tt.values)
 		require.Equal(t, &tt.want, err)
@@ -215,6 +217,8 @@ func TestWrongConfig(t *testing.T) {
 		{func(c *plugins.Config) { c.SHA256 = strings.Repeat("0", 63) + "x" }, plugins.ErrStart, "want 64 hexadecimal digits"},
 		{func(c *plugins.Config) { c.SHA256 = strings.Repeat("0", 64) }, plugins.ErrChecksum, "want 0000000000"},
 		{func(c *plugins.Config) { c.Timeout = -1 }, plugins.ErrStart, "negative time -1ns"},
+		{func(c *plugins.Config) { c.Env = []string{"HOME"} }, plugins.ErrStart, `environment "HOME", want NAME=VALUE`},
+		{func(c *plugins.Config) { c.Env = []string{"A=\x00"} }, plugins.ErrStart, `environment "A=\x00", want NAME=VALUE`},
 	} {
 		c := good
 		tt.edit(&c)
@@ -276,8 +280,6 @@ and measure from it with
 Options:
   word=STRING  what to say (default hello)
   times=INT  how often, 1 to 9 (default 1)
-
-a plugin is run by an agent
 `, path, checksum(binary)), text)
 	text, err = run("unnamed")
 	require.EqualError(t, err, "exit status 1")

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"os"
 	"strings"
@@ -37,16 +36,13 @@ const lonely = time.Minute
 // with status 1 if the program was run by hand, after it said how plugins are
 // used, or if the prober cannot be a plugin.
 func Serve(pr probe.Prober) {
-	if err := serve(pr, os.Stderr); err != nil {
+	if err := serve(pr); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-// errByHand ends a plugin that was not run by an agent, which has been told.
-var errByHand = errors.New("a plugin is run by an agent")
-
-func serve(pr probe.Prober, stderr io.Writer) error {
+func serve(pr probe.Prober) error {
 	number, err := protocolOf(pr)
 	if err != nil {
 		return err
@@ -60,8 +56,7 @@ func serve(pr probe.Prober, stderr io.Writer) error {
 		return err
 	}
 	if os.Getenv(handshakeConfig.MagicCookieKey) != handshakeConfig.MagicCookieValue {
-		fmt.Fprint(stderr, manual(description))
-		return errByHand
+		return errors.New(manual(description))
 	}
 	s := &server{
 		worker: worker{prober: pr, set: map[string]probe.Prober{}}, description: description,
@@ -72,7 +67,7 @@ func serve(pr probe.Prober, stderr io.Writer) error {
 	goplugin.Serve(&goplugin.ServeConfig{
 		HandshakeConfig:  handshakeConfig,
 		VersionedPlugins: map[int]goplugin.PluginSet{contract.Version: {serviceName: s}},
-		Logger:           hclog.NewNullLogger(),
+		Logger:           hclog.New(&hclog.LoggerOptions{Level: hclog.Error, Output: os.Stderr}),
 		GRPCServer: func(options []grpc.ServerOption) *grpc.Server {
 			return grpc.NewServer(append(options,
 				grpc.MaxRecvMsgSize(contract.MaxMessage), grpc.MaxSendMsgSize(contract.MaxMessage),
@@ -136,7 +131,6 @@ func manual(d *pluginv1.Description) string {
 			fmt.Fprintf(&b, " (default %s)", o.Default)
 		}
 	}
-	b.WriteString("\n\n")
 	return b.String()
 }
 
