@@ -80,11 +80,11 @@ func datagrams(s *suite) {
 			s.must(err)
 			s.must(valid(p, b))
 		}
-		for i := range 256 {
+		for i := range s.sample(256) {
 			check(func(p *probe.Probe) { p.TTL = uint8(max(1, i)) })
 			check(func(p *probe.Probe) { p.TOS = uint8(i) })
 			check(func(p *probe.Probe) { p.Flow = uint8(i) })
-			check(func(p *probe.Probe) { p.DontFragment = i%2 == 0 })
+			check(func(p *probe.Probe) { p.DontFragment = i&1 == 0 })
 		}
 		for _, p := range s.probes(v6) {
 			check(func(q *probe.Probe) { *q = *p })
@@ -125,7 +125,7 @@ func flows(s *suite) {
 	each := min(16, max(4, s.o.Samples/64)) // probes of a flow
 	for v6 := range s.families() {
 		seen := map[string]int{}
-		for flow := range probe.MaxFlows {
+		for flow := range s.sample(probe.MaxFlows) {
 			var first string
 			i := 0
 			for id := range s.identifiers() {

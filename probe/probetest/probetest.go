@@ -35,7 +35,7 @@ type Options struct {
 	// prober in another process cannot but do so.
 	MayAllocate bool
 	// Samples is how many cases stand for all where a check goes through
-	// identifiers, altered bits and random bytes. 0 is 4096. Where calls are
+	// identifiers, flows, altered bits and random bytes. 0 is 4096. Where calls are
 	// slow, as into another process, 100 still see all but rare faults.
 	Samples int
 }
