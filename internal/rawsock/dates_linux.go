@@ -39,10 +39,9 @@ type dater struct {
 	departures *departures // nil if they cannot be watched
 	driver     driverStamps
 
-	best   [chunkLen]origin  // of each datagram's time
-	cursor [fromLast + 1]int // where the next departure is looked for
-	silent int               // chunks in a row without a time of those origins that end the wait
-	run    int               // full chunks in a row that were all seen to leave a last interface
+	best   [chunkLen]origin // of each datagram's time
+	silent int              // chunks in a row without a time of those origins that end the wait
+	run    int              // full chunks in a row that were all seen to leave a last interface
 	poll   [2]unix.PollFd
 }
 
@@ -84,7 +83,6 @@ func (d *dater) collect(ds []probe.Outgoing, start time.Time) {
 	}
 	best := d.best[:len(ds)]
 	clear(best)
-	clear(d.cursor[:])
 	first := d.driver.sent(len(ds))
 	deadline := time.Now().Add(dateWait)
 	patient := d.silent < patience || d.silent%retryEvery == 0
@@ -125,14 +123,12 @@ func (d *dater) watch(ds []probe.Outgoing) {
 	}
 }
 
-// match dates the datagram that was seen, if it is one of ds. They are seen
-// about in the order of sending, and in just that if they are alike.
+// match dates the datagram that was seen, if it is one of ds. Those that are
+// alike are seen in the order of sending.
 func (d *dater) match(ds []probe.Outgoing, seen sighting, from origin) {
-	for i := range ds {
-		k := (d.cursor[from] + i) % len(ds)
+	for k := range ds {
 		if d.best[k] < from && same(ds[k].Data, seen.data) {
 			d.date(ds, k, seen.at, from)
-			d.cursor[from] = k + 1
 			return
 		}
 	}

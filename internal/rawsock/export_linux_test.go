@@ -40,3 +40,6 @@ func LinkKind(reply []byte, index int32) (string, error) {
 	kind, err := linkKind(reply, index)
 	return string(kind), err
 }
+
+// Same tells whether a datagram that was seen to leave is d.
+func Same(d, seen []byte) bool { return same(d, seen) }

@@ -71,9 +71,9 @@ var (
 // Open opens a port. It needs the capability CAP_NET_RAW; without it the error
 // is [probe.ErrPermission]. A source that is not an address of this host, or a
 // second one of a family, is an error that names it. A host without IPv6 gives
-// a port without it.
+// a port without it. It takes some 30 ms, until the kernel stamps packets.
 func Open(c Config) (_ *Port, err error) {
-	p := &Port{log: c.Logger, done: make(chan struct{}), stamping: stamping{-1}, wake: -1, routers: [2]int{-1, -1}}
+	p := &Port{log: c.Logger, done: make(chan struct{}), stamping: stamping{fd: -1}, wake: -1, routers: [2]int{-1, -1}}
 	p.local.check = [2]int{-1, -1}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
@@ -85,17 +85,17 @@ func Open(c Config) (_ *Port, err error) {
 	}()
 	p.ns = openNamespace(p.log)
 	p.held.port = p
-	// Before the first capture, so that all that is captured has a time.
 	if p.stamping, err = openStamping(); err != nil {
 		return nil, err
-	}
-	if err := p.stamping.await(); err != nil {
-		p.log.Warn("the kernel may not stamp the first packets", "error", err)
 	}
 	if p.departures, err = openDepartures(); errors.Is(err, probe.ErrPermission) {
 		return nil, err
 	} else if err != nil {
 		p.log.Warn("departures cannot be watched, transmit times are the drivers'", "error", err)
+	}
+	// Before the first capture, so that all that is captured has a time.
+	if err := p.stamping.await(); err != nil {
+		p.log.Warn("the kernel may not stamp the first packets", "error", err)
 	}
 	for f := range domains {
 		if err := p.openFamily(f); err != nil {

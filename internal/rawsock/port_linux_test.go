@@ -393,7 +393,7 @@ func TestHeldPortsAreBounded(t *testing.T) {
 	n := netlab.NewTwoSites(t)
 	a := open(t, n.A, n.Anycast4)
 	before := openFiles(t)
-	for port := uint16(10000); port < 12000; port++ {
+	for port := uint16(10000); port < 11100; port++ {
 		for _, d := range send(t, a, udpProbe(n.Anycast4, n.Target4, 1, port, 4)) {
 			require.NoError(t, d.Err)
 		}
@@ -408,7 +408,7 @@ func TestHeldPortsAreBounded(t *testing.T) {
 			return err
 		})
 	}
-	require.ErrorIs(t, bind(":11999"), unix.EADDRINUSE)
+	require.ErrorIs(t, bind(":11099"), unix.EADDRINUSE)
 	require.NoError(t, bind(":10000"))
 }
 

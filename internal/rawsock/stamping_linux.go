@@ -10,9 +10,12 @@ import (
 )
 
 const (
-	// A kernel that stamps within this time is waited for.
-	stampingWait = 250 * time.Millisecond
-	// Where loopback is down it cannot be seen to stamp; then this has to do.
+	// A kernel that stamps within this time is waited for. It takes a
+	// millisecond, but most of a second where nothing is left of the processor.
+	stampingWait = 3 * time.Second
+	// The switch may be about to be turned off, because of a program that no
+	// longer wants it on, before it is turned on for us. After this time that
+	// is over.
 	stampingGrace = 20 * time.Millisecond
 	stampingRetry = 200 * time.Microsecond
 
@@ -24,18 +27,21 @@ var errUnstamped = errors.New("the kernel does not stamp packets")
 // stamping is a socket that makes the kernel stamp packets. That is a switch
 // for the whole kernel, which takes a moment to turn; packets before that have
 // no time of their own.
-type stamping struct{ fd int }
+type stamping struct {
+	fd    int
+	since time.Time
+}
 
 func openStamping() (stamping, error) {
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
-		return stamping{-1}, openError("open packet socket", err)
+		return stamping{fd: -1}, openError("open packet socket", err)
 	}
 	if err := receiveStamps(fd); err != nil {
 		closeFD(fd)
-		return stamping{-1}, err
+		return stamping{fd: -1}, err
 	}
-	return stamping{fd}, nil
+	return stamping{fd, time.Now()}, nil
 }
 
 // await waits until the kernel stamps packets. It sends itself some over
@@ -47,18 +53,21 @@ func (s stamping) await() error {
 	if err := unix.Bind(s.fd, self); err != nil {
 		return fmt.Errorf("bind packet socket to loopback: %w", err)
 	}
-	for deadline := time.Now().Add(stampingWait); time.Now().Before(deadline); time.Sleep(stampingRetry) {
+	for off := false; time.Since(s.since) < stampingWait; time.Sleep(stampingRetry) {
 		err := unix.Sendto(s.fd, []byte("stamped?"), 0, self)
 		if errors.Is(err, unix.ENETDOWN) {
-			time.Sleep(stampingGrace)
+			// Then nobody can see it, and time has to do.
+			time.Sleep(stampingGrace - time.Since(s.since))
 			return fmt.Errorf("loopback: %w", err)
 		}
 		if err != nil {
 			return fmt.Errorf("send over loopback: %w", err)
 		}
-		if s.stamped() {
+		on := s.stamped()
+		if on && (off || time.Since(s.since) > stampingGrace) {
 			return nil
 		}
+		off = off || !on
 	}
 	return errUnstamped
 }

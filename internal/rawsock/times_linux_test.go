@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"bitbucket.org/uwpatio/voltadomar/internal/netlab"
 	"bitbucket.org/uwpatio/voltadomar/internal/rawsock"
@@ -183,30 +184,105 @@ func TestTransmitTimesBehindAQueue(t *testing.T) {
 	a.Throttle(b, 4_000_000)
 	p := open(t, a)
 	whole := 0
-	for round := range 20 {
+	for range 20 {
 		var ds [][]byte
 		for i := range uint16(8) {
-			// Those to c overtake those to b.
+			// Those to c overtake those to b, and of the echoes nothing but
+			// the destination tells them apart.
 			ds = append(ds, udpProbe(near4.Addr(), far4.Addr(), 64, 61440+i, 800),
-				udpProbe(toC.A.Addr(), toC.B.Addr(), 64, 61440+i, 32+round))
+				echoProbe(near4.Addr(), far4.Addr(), 64, 61440+i),
+				echoProbe(near4.Addr(), toC.B.Addr(), 64, 61440+i))
 		}
 		sent, onWire := seen(t, a, p, anyIndex, ds...)
 		stamped := 0
 		for i, d := range sent {
-			index := a.Index([]string{"b", "c"}[i%2])
+			index := a.Index([]string{"b", "b", "c"}[i%3])
 			if d.Stamp == probe.KernelStamp {
 				require.Equal(t, left(t, onWire, index, ds[i]), d.Time)
 				stamped++
 			}
 		}
-		require.GreaterOrEqual(t, stamped, len(ds)/2)
+		require.GreaterOrEqual(t, stamped, len(ds)/3)
 		if stamped == len(ds) {
-			spread := sent[len(ds)-2].Time.Sub(sent[0].Time)
-			require.Greater(t, spread, time.Millisecond, "they left as one")
+			require.Greater(t, sent[len(ds)-2].Time.Sub(sent[0].Time), time.Millisecond, "they left as one")
 			whole++
 		}
 	}
 	require.NotZero(t, whole, "all wait longer than Send")
+}
+
+// Leaving an interface for another one is not the end of the way.
+func TestTransmitTimesBehindAQueueBelow(t *testing.T) {
+	lab := netlab.New(t)
+	a, b := lab.Host("a"), lab.Host("b")
+	lab.Link(a, b)
+	a.Bridge("br", b)
+	address(a, "br", b, "a")
+	p := open(t, a)
+	seen(t, a, p, a.Index("b"), udpProbe(near4.Addr(), far4.Addr(), 64, 61440, 500))
+	a.Throttle(b, 4_000_000)
+	whole := 0
+	for range 20 {
+		var ds [][]byte
+		for i := range uint16(4) {
+			ds = append(ds, udpProbe(near4.Addr(), far4.Addr(), 64, 61440+i, 800))
+		}
+		sent, onWire := seen(t, a, p, a.Index("b"), ds...)
+		in := 0
+		for i, d := range sent {
+			require.Equal(t, probe.KernelStamp, d.Stamp)
+			below := left(t, onWire, a.Index("b"), ds[i])
+			if d.Time.Equal(below) {
+				in++
+			} else {
+				// It took longer than Send waits.
+				require.Equal(t, left(t, onWire, a.Index("br"), ds[i]), d.Time)
+				require.Greater(t, below.Sub(d.Time), time.Millisecond)
+			}
+		}
+		if in == len(ds) {
+			whole++
+		}
+	}
+	require.NotZero(t, whole, "all wait longer than Send")
+}
+
+func TestSame(t *testing.T) {
+	four := ip(site4, target4, protoUDP, 3, 7, pseudo(site4, target4, protoUDP, udp(61440, 33434, 32), 6))
+	six := ip(site6, target6, protoUDP, 3, 7, pseudo(site6, target6, protoUDP, udp(61440, 33434, 32), 6))
+	set := func(at int, v byte) func([]byte) { return func(d []byte) { d[at] = v } }
+	for _, test := range []struct {
+		name    string
+		d, seen []byte
+		want    bool
+	}{
+		{"itself", four, four, true},
+		{"itself, IPv6", six, six, true},
+		{"the beginning", four, four[:52], true},
+		{"another TOS and TTL", four, with(four, func(d []byte) { d[1], d[8] = 0xB8, 1 }), true},
+		{"another traffic class, flow label and hop limit", six, with(six, func(d []byte) { d[1], d[2], d[7] = 0xFF, 1, 1 }), true},
+		{"another source", four, with(four, set(15, 9)), true},
+		{"options", four, ipOptions(four, 2), true},
+		{"an identification of the kernel's", with(four, set(5, 0)), four, true},
+		{"payload that differs far behind", four, with(four, set(59, 9)), true},
+
+		{"another identification", four, with(four, set(5, 8)), false},
+		{"another destination", four, with(four, set(19, 8)), false},
+		{"another destination, IPv6", six, with(six, set(39, 8)), false},
+		{"another protocol", four, with(four, set(9, protoTCP)), false},
+		{"another protocol, IPv6", six, with(six, set(6, protoTCP)), false},
+		{"another port", four, with(four, set(21, 1)), false},
+		{"another port, IPv6", six, with(six, set(41, 1)), false},
+		{"another payload", four, with(four, set(40, 1)), false},
+		{"the other family", four, six, false},
+		{"the other family, IPv6", six, four, false},
+		{"nothing", four, nil, false},
+		{"too little", four, four[:19], false},
+		{"too little, IPv6", six, six[:39], false},
+		{"no payload", four, four[:20], false},
+	} {
+		t.Run(test.name, func(t *testing.T) { require.Equal(t, test.want, rawsock.Same(test.d, test.seen)) })
+	}
 }
 
 // Each way to learn a transmit time works without the others.
@@ -226,11 +302,14 @@ func TestTransmitTimesFallBack(t *testing.T) {
 				rawsock.WithoutDrivers(p)
 			}
 			index := a.Index("b")
-			for _, ds := range [][][]byte{batch(1, src, dst), batch(100, src, dst)} {
+			for _, ds := range [][][]byte{batch(1, src, dst), batch(100, src, dst), batch(10, src, dst)} {
 				before := time.Now()
 				sent, onWire := seen(t, a, p, index, ds...)
+				var last time.Time
 				for i, d := range sent {
 					onWire := left(t, onWire, index, ds[i])
+					require.True(t, onWire.After(last), "the time before is of a later datagram")
+					last = d.Time
 					switch {
 					case test.departures:
 						require.Equal(t, probe.KernelStamp, d.Stamp)
@@ -238,12 +317,17 @@ func TestTransmitTimesFallBack(t *testing.T) {
 					case test.drivers:
 						require.Equal(t, probe.KernelStamp, d.Stamp)
 						require.True(t, d.Time.After(onWire))
-						require.WithinDuration(t, onWire, d.Time, time.Millisecond)
 					default:
+						last = time.Time{}
 						require.Equal(t, probe.UserStamp, d.Stamp)
 						require.WithinRange(t, d.Time, before, time.Now())
 					}
 				}
+				// A refused datagram between two batches, and in one.
+				refused := send(t, p, batch(2, src, dst)[0], udpProbe(src, dst, 64, 61440, 2000), batch(2, src, dst)[1])
+				require.NoError(t, refused[0].Err)
+				require.ErrorIs(t, refused[1].Err, unix.EMSGSIZE)
+				require.Equal(t, sent[0].Stamp, refused[2].Stamp)
 			}
 		})
 	}
@@ -274,6 +358,11 @@ func TestTransmitTimesInALongRun(t *testing.T) {
 		}
 		return sent[0].Stamp
 	}
+	// Single probes are no run, however many.
+	for range 20 * 64 {
+		send(t, p, batch(1, src, dst)...)
+	}
+	require.Equal(t, probe.KernelStamp, foreign(1))
 	run()
 	ds := batch(64, src, dst)
 	sent, onWire := seen(t, a, p, index, ds...)
@@ -291,6 +380,17 @@ func TestTransmitTimesInALongRun(t *testing.T) {
 	require.Error(t, tooLong[0].Err)
 	require.Equal(t, probe.UserStamp, foreign(1))
 	require.Equal(t, probe.KernelStamp, foreign(1))
+}
+
+// Stamps of drivers that nobody needs do not fill the kernel's queue.
+func TestUnneededStampsGo(t *testing.T) {
+	_, _, p, src, dst := pair(t)
+	ds := batch(63, src, dst)
+	for range 400 {
+		send(t, p, ds...)
+	}
+	d := send(t, p, udpProbe(src, dst, 64, 50000, 4))[0]
+	require.Equal(t, probe.KernelStamp, d.Stamp)
 }
 
 // Datagrams that are alike have their times in the order of sending.
@@ -369,6 +469,8 @@ func TestDeparturesAreWatchedWhileThereAreProbes(t *testing.T) {
 				require.Equal(t, probe.KernelStamp, d.Stamp)
 				require.True(t, watched())
 				time.Sleep(4 * time.Second)
+				synctest.Wait()
+				require.True(t, watched())
 			}
 			time.Sleep(6 * time.Second)
 			synctest.Wait()
