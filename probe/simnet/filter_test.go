@@ -1,6 +1,7 @@
 package simnet_test
 
 import (
+	"bytes"
 	"fmt"
 	"testing"
 	"time"
@@ -181,6 +182,20 @@ func TestFilterFragments(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A piece without flags is not answered with a reset.
+func TestResetFragment(t *testing.T) {
+	families(t, func(t *testing.T, d datagram) {
+		s := router(path("a -- r -- h"), simnet.Router{Name: "r", Filters: []simnet.Rule{{Action: simnet.ActionReset}}})
+		simulate(t, s, func(l *lab) {
+			d = d.syn(80, 1)
+			d.body = bytes.Repeat([]byte{0x50}, 100) // itself like a TCP header
+			pieces := cut(d, 80)
+			require.NotZero(t, l.ask(pieces[0]).flags&packet.RST)
+			l.silent(pieces[1])
+		})
+	})
 }
 
 // Rejecting is subject to the rate limit and to silence.

@@ -176,6 +176,11 @@ func TestUnknownProtocol(t *testing.T) {
 				d.next = packet.Fragment // a datagram in one piece, RFC 6946
 				d.options, _ = packet.AppendFragment(nil, 47, 0, false, 1)
 				require.Equal(t, uint32(40), requireError(t, l.ask(d), problem, 1).Pointer)
+				d.options, _ = packet.AppendFragment(nil, packet.DestinationOptions, 0, false, 1)
+				more, err := packet.AppendOptions(nil, 47, nil)
+				require.NoError(t, err)
+				d.options = append(d.options, more...)
+				require.Equal(t, uint32(48), requireError(t, l.ask(d), problem, 1).Pointer)
 				d.options = nil
 				d.proto = 59 // no next header
 				l.silent(d)

@@ -141,6 +141,35 @@ func TestNATNoChecksum(t *testing.T) {
 	})
 }
 
+// A checksum that becomes 0 is sent as 0xFFFF (RFC 768).
+func TestNATChecksumZero(t *testing.T) {
+	d := udp4.to(addr("203.0.113.99"))
+	for x := range 1 << 16 {
+		binary.BigEndian.PutUint16(d.body, uint16(x))
+		if out := d.from(nat4).bytes(); binary.BigEndian.Uint16(out[26:]) == 0xFFFF {
+			break
+		}
+	}
+	simulate(t, home(false, false), func(l *lab) {
+		seen := l.toW("a", d)
+		require.Equal(t, []byte{0xFF, 0xFF}, seen.whole[26:28])
+	})
+}
+
+// A translator inside a tunnel takes what it translates out of it.
+func TestNATInTunnel(t *testing.T) {
+	s := home(false, false)
+	s.Links[0].Draw = "a -- in -- nat -- out -- h\nb -- in\nw -- edge -- out\nnat -- side"
+	s.Tunnels = []simnet.Tunnel{{Draw: "edge -- out -- nat -- side", Labels: []uint32{1, 2}}}
+	simulate(t, s, func(l *lab) {
+		l.send(udp4.to(addr("203.0.113.99")))
+		require.Len(t, l.sites["w"].pass(time.Second), 1)
+		got := l.pass(0)
+		require.Len(t, got, 1, "the answer, through the tunnel")
+		require.Equal(t, uint8(60), got[0].ttl, "over edge, out, nat and in")
+	})
+}
+
 // Ports are kept where they are free; flows of two hosts never share one.
 func TestNATPorts(t *testing.T) {
 	families(t, func(t *testing.T, d datagram) {

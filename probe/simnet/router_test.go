@@ -431,6 +431,18 @@ func TestTunnelLeft(t *testing.T) {
 	})
 }
 
+// What is in a tunnel when a link of it fails is lost there.
+func TestTunnelBroken(t *testing.T) {
+	s := path("a --10ms-- pe1 --10ms-- p1 --10ms-- p2 --10ms-- pe2 --10ms-- h\np1 -- q -- pe2")
+	s.Tunnels = []simnet.Tunnel{{Draw: "pe1 -- p1 -- p2 -- pe2", Labels: []uint32{1, 2}}}
+	s.Changes = []simnet.Change{{At: 15 * time.Millisecond, Down: "p1 -- p2"}}
+	simulate(t, s, func(l *lab) {
+		l.silent(udp4)
+		require.EqualValues(t, 1, l.Stats().Dropped[simnet.DropLinkDown])
+		require.Equal(t, h4, l.ask(udp4).src)
+	})
+}
+
 // With several links between two routers all lead into the tunnel.
 func TestTunnelParallel(t *testing.T) {
 	s := router(path("a -- pe1 -- p\npe1 -- p -- pe2 -- h"), simnet.Router{Name: "pe1", ECMP: simnet.ECMP{Hash: simnet.FlowFields()}})
