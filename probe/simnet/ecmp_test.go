@@ -113,12 +113,12 @@ func TestHashTTL(t *testing.T) {
 		for range 10 {
 			l.send(udp4.hops(64))
 		}
-		time.Sleep(time.Second)
+		l.pass(time.Second)
 		require.Len(t, seen, 1)
 		for ttl := range uint8(24) {
 			l.send(udp4.hops(20 + ttl))
 		}
-		time.Sleep(time.Second)
+		l.pass(time.Second)
 		require.Greater(t, len(seen), 1)
 	})
 }

@@ -15,8 +15,8 @@ import (
 // A network of 1,000 routers, 100 sites and 100,000 targets takes less than a
 // GiB, with probes to all targets.
 func TestLarge(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes some seconds")
+	if testing.Short() || raceDetector {
+		t.Skip("takes some seconds, and far more with the race detector")
 	}
 	const targets = 100_000
 	s, err := simnet.Generate(simnet.Size{Sites: 100, Routers: 1000, Targets: targets})

@@ -269,6 +269,45 @@ func TestPortDropped(t *testing.T) {
 	})
 }
 
+// What is on its way is bounded, in bytes too; what there is no room for is
+// refused where it is sent, and counted where it is made.
+func TestOverflow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := path("a -- r")
+		s.Links[0].MTU = 65535
+		s.Links = append(s.Links, simnet.Link{Draw: "r --1h-- h", Properties: simnet.Properties{MTU: 65535, Duplicate: 1}})
+		s.Hosts[0].Silent = true
+		n := start(t, s)
+		p, err := n.Port("a")
+		require.NoError(t, err)
+		d := udp4.size(65535).bytes()
+		const room = 1 << 27 / 65536 // or a few more
+		for i := range room/2 - 5 {
+			require.NoError(t, n.Inject("a", d), i)
+		}
+		time.Sleep(time.Second)
+		require.Zero(t, n.Stats().Dropped[simnet.DropOverflow])
+		out := make([]probe.Outgoing, 100)
+		for i := range out {
+			out[i].Data = d
+		}
+		require.NoError(t, p.Send(out))
+		refused := 0
+		for _, o := range out {
+			require.NotZero(t, o.Time)
+			if o.Err != nil {
+				refused++
+			}
+		}
+		require.Equal(t, 90, refused)
+		time.Sleep(time.Second)
+		require.EqualValues(t, 10, n.Stats().Dropped[simnet.DropOverflow], "copies")
+		time.Sleep(2 * time.Hour)
+		requireSettled(t, n.Stats())
+		require.NoError(t, n.Inject("a", d), "there is room again")
+	})
+}
+
 func TestReceiveNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := start(t, path("a -- r -- h"))
@@ -371,7 +410,7 @@ func TestWatch(t *testing.T) {
 		seen = append(seen, what)
 	}, func(l *lab) {
 		l.send(udp4, udp4.hops(1), udp4.to(addr("203.0.113.11")))
-		time.Sleep(time.Second)
+		l.pass(time.Second)
 		require.Equal(t, []string{
 			"0 >a 64", "0 >a 1", "0 >a 64",
 			"1 a>r1 64", "1 a>r1 1", "1 >r1 255", "1 a>r1 1 ttl", "1 a>r1 64", "1 >r1 255", "1 a>r1 64 no-route",
