@@ -43,3 +43,6 @@ func LinkKind(reply []byte, index int32) (string, error) {
 
 // Same tells whether a datagram that was seen to leave is d.
 func Same(d, seen []byte) bool { return same(d, seen) }
+
+// Watch makes a port watch departures as if it had sent.
+func Watch(p *Port) error { return p.departures.start() }
