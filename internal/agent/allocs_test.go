@@ -64,9 +64,12 @@ func TestHeldIsReleased(t *testing.T) {
 	require.Zero(t, ws.active.Load())
 	require.False(t, ws.offer(&probe.Incoming{Data: d}, &probe.Answer{}))
 	ws.start(t.Context(), &transport.Watch{Number: 1, Prober: "site", Dst: dst})
+	r := ws.byNumber[1].reader
 	ws.end(1)
 	ws.end(1)
 	ws.close()
+	r.add(pending{data: d}) // capture may have looked before the end
+	require.Zero(t, ws.held.Load())
 	require.Zero(t, ws.active.Load())
 	require.Empty(t, ws.byDst)
 }

@@ -128,7 +128,7 @@ func (j *job) misdirected(b []byte) error {
 	} else if j.Dst.Is6() && len(b) >= 40 && b[0]>>4 == 6 {
 		src, dst = b[8:24], b[24:40]
 	}
-	if string(src) == j.header[:len(src)] && string(dst) == j.header[len(src):] && len(src) > 0 {
+	if string(src) == j.header[:len(src)] && string(dst) == j.header[len(src):] {
 		return nil
 	}
 	return fmt.Errorf("%w: it built a datagram that is not from %s to %s", probe.ErrProber, j.src, j.Dst)

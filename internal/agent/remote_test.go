@@ -407,13 +407,23 @@ func TestPassesOnWithinBounds(t *testing.T) {
 		}
 		passed, _ = count()
 		require.Equal(t, 2000, passed, "a thousand a second")
+		send(ctx, t, conn, watch(2, dst), watch(3, dst))
+		for range 2 {
+			receive[*transport.Watching](ctx, t, conn)
+		}
 		time.Sleep(time.Hour) // virtual
-		for range n {
+		for range n / 3 {
 			port.in <- d // nobody receives
 		}
-		passed, _ = count()
-		require.LessOrEqual(t, passed, 4096)
-		require.Greater(t, passed, 2000)
+		synctest.Wait()
+		passed, dropped := 0, 0
+		for passed+dropped < n/3*3 {
+			m := receive[*transport.Unread](ctx, t, conn)
+			passed += len(m.Datagrams)
+			dropped += int(m.Dropped)
+		}
+		require.Positive(t, dropped, "all watches together have their bound")
+		require.GreaterOrEqual(t, passed, 4096)
 	})
 }
 
@@ -444,6 +454,8 @@ func TestReaderThatHangs(t *testing.T) {
 		port.in <- answer(t, 151)
 		require.EqualValues(t, 151, receive[*transport.Answers](ctx, t, conn).Answers[0].ID)
 		require.Zero(t, time.Since(began))
+		send(ctx, t, conn, &transport.Check{Seq: 9})
+		require.Empty(t, receive[*transport.Status](ctx, t, conn).Behind, "not for long")
 		time.Sleep(100 * time.Millisecond)
 		send(ctx, t, conn, &transport.Check{Seq: 2})
 		require.Equal(t, []transport.Backlog{{Number: 1, Count: 5}}, receive[*transport.Status](ctx, t, conn).Behind)
@@ -493,6 +505,28 @@ func TestReaderThatHangs(t *testing.T) {
 	})
 }
 
+// What others captured and the prober cannot read is answered, not passed on.
+func TestReaderThatFailsOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, _, conn := runWith(t, site(func(r *sitetest.Remote) {
+			r.Matching = func(context.Context, int) error { return probe.ErrProber }
+		}))
+		send(ctx, t, conn, watch(1, dst))
+		receive[*transport.Watching](ctx, t, conn)
+		send(ctx, t, conn, &transport.Read{Number: 1, Datagrams: []transport.Reference{{Ref: 5, Data: reply(150, dst, "fra1")}}})
+		require.Equal(t, 500, receive[*transport.Watching](ctx, t, conn).Code)
+		for {
+			m, err := conn.Receive(ctx)
+			require.NoError(t, err)
+			if r, ok := m.(*transport.Readings); ok {
+				require.Equal(t, []transport.Reading{{Ref: 5}}, r.Readings)
+				return
+			}
+			require.Empty(t, m.(*transport.Unread).Datagrams)
+		}
+	})
+}
+
 // A watch with options that the prober refuses says so, and what comes is
 // passed on.
 func TestWatchThatCannotBeSet(t *testing.T) {
@@ -521,6 +555,31 @@ func TestWatchThatCannotBeSet(t *testing.T) {
 	}
 }
 
+// remoteUDP is the built-in type as a plugin. It must not be asked about what
+// the agent knows.
+type remoteUDP struct{ udp.Prober }
+
+func (remoteUDP) Match([]byte, *probe.Answer) bool { panic("asked") }
+
+func (p remoteUDP) BuildAll(_ context.Context, ps []probe.Probe, out []probe.Built) error {
+	for i := range ps {
+		out[i].Data, out[i].Err = p.Build(nil, &ps[i])
+	}
+	return nil
+}
+
+func (remoteUDP) MatchAll(context.Context, [][]byte, []probe.Matched) error { panic("asked") }
+
+func TestBuiltInTypeAsAPlugin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, port, conn := runWith(t, remoteUDP{})
+		send(ctx, t, conn, &transport.Job{Session: 1, Prober: "udp", Dst: dst, DstPort: 33434}, asked(1, 101))
+		require.Equal(t, []uint16{101}, sentIDs(ctx, t, conn, 1))
+		port.in <- answer(t, 150)
+		require.EqualValues(t, 150, receive[*transport.Answers](ctx, t, conn).Answers[0].ID)
+	})
+}
+
 // The agent knows the answers to built-in probes of others whatever it can
 // send itself, and those of its own types without being asked.
 func TestKnowsAnswersUnasked(t *testing.T) {
@@ -528,10 +587,10 @@ func TestKnowsAnswersUnasked(t *testing.T) {
 		ctx, port, conn := runWith(t, sitetest.Prober())
 		port.in <- answer(t, 150)
 		require.EqualValues(t, 150, receive[*transport.Answers](ctx, t, conn).Answers[0].ID)
-		port.in <- reply(151, dst, "fra1")
+		port.in <- reply(151, dst, "fra\x1b1")
 		a := receive[*transport.Answers](ctx, t, conn).Answers[0]
 		require.EqualValues(t, 151, a.ID)
-		require.Equal(t, "fra1", a.Values[0].Text)
+		require.Equal(t, "fra?1", a.Values[0].Text)
 		syn := packet.TCP{SrcPort: 80, DstPort: probe.SourcePort, Ack: 152<<16 + 5, Flags: packet.SYN | packet.ACK}
 		segment, err := syn.Append(nil)
 		require.NoError(t, err)

@@ -375,6 +375,17 @@ func TestNobodyWatchesForWhatAllKnow(t *testing.T) {
 	})
 }
 
+// Who has a type in another process reads no more than it is asked to.
+func TestRemoteTypesAreWatchedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, c, tr := start(t)
+		enrol(ctx, t, tr, "a", siteType())
+		b := enrol(ctx, t, tr, "b", siteType())
+		measure(ctx, c, siteSpec())
+		next[*transport.Watch](b)
+	})
+}
+
 // Measurements that are read alike share a watch.
 func TestSharedWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -449,6 +460,20 @@ func TestWhatIsNotReadIsNamed(t *testing.T) {
 				}
 			}()
 		}, 9},
+		{"waiting before, read at the end", func(u *under) {
+			u.b.send(&transport.Status{Seq: 1, Behind: []transport.Backlog{{Number: u.watch.Number, Count: 9}}})
+			go func() {
+				for {
+					m, err := u.b.conn.Receive(u.ctx)
+					if err != nil {
+						return
+					}
+					if m, ok := m.(*transport.Check); ok {
+						_ = u.b.conn.Send(u.ctx, &transport.Status{Seq: m.Seq})
+					}
+				}
+			}()
+		}, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -457,6 +482,10 @@ func TestWhatIsNotReadIsNamed(t *testing.T) {
 				got := <-u.ended
 				require.NoError(t, got.err)
 				p := got.trace.Hops[0].Probes[0]
+				if tt.count == 0 {
+					require.Equal(t, result.NoAnswer, p.Missing, got.trace.Text())
+					return
+				}
 				require.Equal(t, result.Dropped, p.Missing, got.trace.Text())
 				require.Equal(t, "b", p.MissingDetail)
 				var n uint64
@@ -562,12 +591,71 @@ func TestReaderFails(t *testing.T) {
 	}
 }
 
-// An agent that takes no messages is let go of.
+// An agent that cannot read is not asked to until it says that it can again.
+func TestReaderRecovers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := began(t, nil)
+		d := enrol(u.ctx, t, u.tr, "d", siteType())
+		next[*transport.Watch](d)
+		d.send(&transport.Watching{Number: u.watch.Number})
+		s := siteSpec()
+		s.Source = "d"
+		other := measure(u.ctx, u.c, s) // keeps the watch
+		next[*transport.Job](d)
+		d.report(next[*transport.Ask](d))
+		u.a.send(&transport.Watching{Number: u.watch.Number, Code: 500, Reason: "exit status 2"})
+		require.ErrorIs(t, (<-u.ended).err, fault.ErrRefused)
+		next[*transport.Cancel](u.a)
+
+		again := measure(u.ctx, u.c, siteSpec())
+		u.job = next[*transport.Job](u.a)
+		ask := next[*transport.Ask](u.a)
+		u.a.report(ask)
+		require.NoError(t, d.conn.Close())
+		require.ErrorIs(t, (<-other).err, fault.ErrAgentLost)
+		unread := &transport.Unread{Number: u.watch.Number, Datagrams: []transport.Captured{{Data: reply(u.job, ask.Probes[0].ID, "fra1")}}}
+		u.b.send(unread)
+		u.a.quiet()
+		u.a.send(&transport.Watching{Number: u.watch.Number})
+		synctest.Wait()
+		u.b.send(unread)
+		read := next[*transport.Read](u.a)
+		u.a.send(&transport.Readings{Number: read.Number, Readings: []transport.Reading{reading(u.job, read.Datagrams[0])}})
+		got := <-again
+		require.NoError(t, got.err)
+		require.True(t, got.trace.Reached)
+		require.EqualValues(t, 1, got.trace.Account.Gaps[len(got.trace.Account.Gaps)-1].Count)
+	})
+}
+
+// An agent that leaves is not waited for.
+func TestWatcherLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, c, tr := start(t)
+		a, b := enrol(ctx, t, tr, "a", siteType()), enrol(ctx, t, tr, "b")
+		began := time.Now()
+		measure(ctx, c, siteSpec())
+		w := next[*transport.Watch](b)
+		a.send(&transport.Watching{Number: w.Number})
+		time.Sleep(100 * time.Millisecond)
+		require.NoError(t, b.conn.Close())
+		for {
+			m, err := a.conn.Receive(ctx)
+			require.NoError(t, err)
+			if _, ok := m.(*transport.Ask); ok {
+				break
+			}
+		}
+		require.Equal(t, 100*time.Millisecond, time.Since(began))
+	})
+}
+
+// An agent that takes no messages is let go of, also if it wakes up later.
 func TestAgentThatTakesNoNotices(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, c, tr := start(t)
 		a := enrol(ctx, t, tr, "a", siteType())
-		enrol(ctx, t, tr, "stuck")
+		stuck, asleep := enrol(ctx, t, tr, "stuck"), enrol(ctx, t, tr, "asleep")
 		go func() {
 			for {
 				if _, err := a.conn.Receive(ctx); err != nil {
@@ -583,8 +671,18 @@ func TestAgentThatTakesNoNotices(t *testing.T) {
 			measure(mctx, c, s)
 		}
 		synctest.Wait()
+		time.Sleep(time.Second)
+		for {
+			if _, err := asleep.conn.Receive(ctx); err != nil {
+				break
+			}
+		}
+		synctest.Wait()
+		require.Equal(t, []string{"a", "stuck"}, c.Agents())
 		time.Sleep(10 * time.Second)
 		require.Equal(t, []string{"a"}, c.Agents())
+		_, err := stuck.conn.Receive(ctx)
+		require.NoError(t, err, "what came before")
 	})
 }
 
