@@ -58,7 +58,7 @@ func (a *Attachment) deliver(f *flight) { a.take(f.data, a.n.date(a.n.current)) 
 // Send puts a copy of a datagram on the network that left the outside at the
 // given time, which the network takes for at most now and at least the time of
 // the last thing that happened. The error is [net.ErrClosed], or that of a
-// datagram that is not IP.
+// datagram that is not IP or for which there is no more room.
 func (a *Attachment) Send(datagram []byte, at time.Time) error {
 	n := a.n
 	n.mu.Lock()

@@ -102,7 +102,7 @@ type Sighting struct {
 // links has no other end.
 const (
 	maxFlights = 1 << 20
-	maxBytes   = 1 << 28
+	maxBytes   = 1 << 27
 )
 
 // Start checks the scenario and brings it to life. The caller must not change
@@ -343,7 +343,7 @@ var (
 
 // Inject puts a datagram on the network as if the named node had sent it, and
 // copies it. The error is [ErrUnknown] or [net.ErrClosed], or that of a
-// datagram that is not IP.
+// datagram that is not IP or for which there is no more room.
 func (n *Network) Inject(name string, datagram []byte) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()

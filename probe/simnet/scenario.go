@@ -135,7 +135,9 @@ type Rewrite struct {
 }
 
 // NAT rewrites the sources of packets that leave over some links to Address,
-// and back. Ports and echo identifiers are kept where they are free.
+// and back. Ports and echo identifiers are kept where they are free. While one
+// is in use, and for two minutes after, all that is sent to it from the outside
+// comes in, whoever sends it (RFC 4787, endpoint-independent).
 type NAT struct {
 	Address netip.Addr `yaml:"address"`
 	// Outside names the neighbours towards which sources are rewritten.
@@ -202,7 +204,8 @@ type Properties struct {
 }
 
 // Tunnel is a label-switched path (RFC 3031) for what its first router sends
-// to its second one. The last but one router pops.
+// to its second one. The last but one router pops. While a link of it is down,
+// packets go without it.
 type Tunnel struct {
 	Draw string `yaml:"draw"` // a single chain of at least three routers
 	// Labels are the outer labels, one for each router between the ends.
@@ -217,7 +220,8 @@ type Tunnel struct {
 }
 
 // Route is a static route at a router. It wins over all that shortest paths
-// say; of several the longest prefix wins, then the first.
+// say, unless all its neighbours' links are down; of several the longest prefix
+// wins.
 type Route struct {
 	At  string       `yaml:"at"`
 	To  netip.Prefix `yaml:"to"`
