@@ -180,8 +180,8 @@ func (n *Network) errorSource(nd *node, f *flight) netip.Addr {
 			via = out
 		}
 	}
-	if via != own && nd.ifaces[via].addr[fam].IsValid() {
-		return nd.ifaces[via].addr[fam]
+	if a := nd.ifaces[via].addr[fam]; a.IsValid() {
+		return a
 	}
 	return nd.own[fam]
 }

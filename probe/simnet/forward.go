@@ -235,7 +235,10 @@ func match(rules []Rule, f *flight) *Rule {
 // refuse answers a packet that a rule rejects.
 func (n *Network) refuse(nd *node, f *flight, r *Rule) {
 	switch {
-	case r.Action == ActionReset && f.protocol == probe.TCP && !f.piece:
+	case r.Action == ActionReset && f.protocol == probe.TCP:
+		if f.piece {
+			return
+		}
 		if h, payload, err := packet.ParseTCP(f.payload()); err == nil {
 			n.reset(nd, f, &h, len(payload), 0)
 		}

@@ -197,7 +197,7 @@ func (n *Network) begin(nd *node, key pieceKey) *assembly {
 			return
 		}
 		delete(nd.pieces, key)
-		if a.first != nil && !a.spoilt {
+		if a.first != nil {
 			n.find(a.first)
 			c := timeExceeded(a.first)
 			c.code = 1 // fragment reassembly

@@ -152,7 +152,31 @@ func TestChanceIsIndependent(t *testing.T) {
 	within(t, n, 0.5, len(took))
 	within(t, len(took), 0.5, len(order)-len(took))
 
-	s := path("a -- r1 -- r2 -- h")
+	// Two copies of one packet on the next link.
+	s := path("r -- h")
+	s.Links = append(s.Links, simnet.Link{Draw: "a -- r", Properties: simnet.Properties{Duplicate: 1}})
+	s.Links[0].Loss, s.Hosts[0].Silent = 0.5, true
+	copies := map[string]int{}
+	simulateWatched(t, s, func(s simnet.Sighting) {
+		if s.Node == "h" {
+			copies[string(s.Datagram[4:6])]++
+		}
+	}, func(l *lab) {
+		for i := range n {
+			d := udp4
+			d.id = uint16(i)
+			l.send(d)
+		}
+		time.Sleep(time.Second)
+	})
+	within(t, n, 0.75, len(copies)) // of whom some copy arrived
+	both := 0
+	for _, c := range copies {
+		both += c - 1
+	}
+	within(t, n, 0.25, both)
+
+	s = path("a -- r1 -- r2 -- h")
 	s.Links[0].Loss = 0.5
 	s.Hosts[0].UDP.Open = []simnet.PortRange{{}}
 	simulate(t, s, func(l *lab) {

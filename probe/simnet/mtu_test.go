@@ -164,6 +164,19 @@ func TestReassembly(t *testing.T) {
 		{"twice", func(p []datagram) []datagram { return []datagram{p[1], p[1], p[0], p[2], p[3]} }, true},
 		{"one missing", func(p []datagram) []datagram { return []datagram{p[0], p[2], p[3]} }, false},
 		{"last missing", func(p []datagram) []datagram { return p[:3] }, false},
+		// As many bytes as there should be, but not all of them.
+		{"overlap with the one before", func(p []datagram) []datagram {
+			return []datagram{p[0], pieceOf(p[0], 8, p[0].raw, true), p[2], p[3]}
+		}, false},
+		{"overlap with the one after", func(p []datagram) []datagram {
+			return []datagram{pieceOf(p[0], 8, p[0].raw, true), p[0], p[2], p[3]}
+		}, false},
+		{"beyond the end instead", func(p []datagram) []datagram {
+			return []datagram{p[3], pieceOf(p[1], 64, p[1].raw, true), p[0], p[1]}
+		}, false},
+		{"all, but ended before", func(p []datagram) []datagram {
+			return []datagram{pieceOf(p[2], 32, p[2].raw, false), p[3], p[0], p[1]}
+		}, false},
 		{"overlap", func(p []datagram) []datagram {
 			return []datagram{p[0], p[1], pieceOf(p[1], 24, p[1].raw[8:], true), p[2], p[3]}
 		}, false},
@@ -178,6 +191,9 @@ func TestReassembly(t *testing.T) {
 		}, false},
 		{"odd middle", func(p []datagram) []datagram {
 			return []datagram{p[0], pieceOf(p[1], 16, p[1].raw[:15], true), p[2], p[3]}
+		}, false},
+		{"too far", func(p []datagram) []datagram {
+			return []datagram{p[0], p[1], p[2], pieceOf(p[3], 65528, make([]byte, 16), false)}
 		}, false},
 		{"of two", func(p []datagram) []datagram {
 			p[1].id++
@@ -196,6 +212,11 @@ func TestReassembly(t *testing.T) {
 						time.Sleep(time.Millisecond)
 					}
 					got := l.pass(time.Second)
+					wrong := uint64(0)
+					if c.name == "odd middle" || c.name == "too far" {
+						wrong = 1
+					}
+					require.Equal(t, wrong, l.Stats().Dropped[simnet.DropMalformed])
 					if !c.whole {
 						require.Empty(t, got)
 						return
@@ -267,7 +288,7 @@ func TestReassemblyBounded(t *testing.T) {
 // one is about an IPv6 one.
 func TestErrorAboutFragment(t *testing.T) {
 	families(t, func(t *testing.T, d datagram) {
-		pieces := cut(d.echo().size(200).hops(1), 80)
+		pieces := cut(d.size(200).hops(1), 80)
 		simulate(t, path("a -- r -- h"), func(l *lab) {
 			requireError(t, l.ask(pieces[0]), expired, 0)
 			if d.v6() {

@@ -140,18 +140,14 @@ func (t *nat) enter(f *flight, now int64) *mapping {
 // enterError translates an ICMP error about what left, and the quote in it.
 func (t *nat) enterError(f *flight, now int64) *mapping {
 	q, ok := readQuote(f)
-	if !ok || q.src != t.cfg.Address {
-		return nil
-	}
-	port, ok := portOf(q.data[q.transport:], q.protocol, true)
 	if !ok {
 		return nil
 	}
+	port, ok := portOf(q.data[q.transport:], q.protocol, true)
 	m := t.back[natKey{q.protocol, q.src, port}]
-	if m == nil || m.idle(now) {
+	if !ok || m == nil || m.idle(now) {
 		return nil
 	}
-	m.used = now
 	inside := edit{source: true, addr: m.inside.addr, port: int(m.inside.port), fix: !t.cfg.StaleQuotes}
 	inside.apply(q.data, q.transport, q.protocol)
 	outer := edit{addr: m.inside.addr, port: noPort, whole: true}

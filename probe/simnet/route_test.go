@@ -65,6 +65,13 @@ func TestCost(t *testing.T) {
 	s.Links[1].Cost = 10
 	simulate(t, s, func(l *lab) { require.Equal(t, "aaaaa", l.caught(udp4, 5)) })
 
+	s.Links[0], s.Links[1] = s.Links[1], s.Links[0] // though it is drawn first
+	simulate(t, s, func(l *lab) { require.Equal(t, "aaaaa", l.caught(udp4, 5)) })
+
+	s = anycast() // and of two links to a site the cheaper one
+	s.Links = append([]simnet.Link{{Draw: "r3 -- b", Properties: simnet.Properties{Delay: time.Minute, Cost: 2}}}, s.Links...)
+	simulate(t, s, func(l *lab) { require.Equal(t, "aabbb", l.caught(udp4, 5)) })
+
 	s = anycast()
 	s.Links[1].Back = &simnet.Properties{Cost: 10} // of what b sends
 	simulate(t, s, func(l *lab) { require.Equal(t, "aabbb", l.caught(udp4, 5)) })
@@ -295,6 +302,18 @@ func TestLinkFailure(t *testing.T) {
 				require.Equal(t, want, text)
 			}
 		})
+	})
+}
+
+// A link that is down is nobody's way, even to a neighbour who is as near.
+func TestLinkDownBalanced(t *testing.T) {
+	s := diamond(simnet.FieldPacket)
+	s.Changes = []simnet.Change{{At: time.Second, Down: "r -- x1"}}
+	simulate(t, s, func(l *lab) {
+		time.Sleep(time.Second)
+		count := ways(l, 60, func(int) datagram { return udp4 })
+		require.Len(t, count, 3)
+		require.Zero(t, count["x1"])
 	})
 }
 

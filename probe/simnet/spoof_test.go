@@ -169,6 +169,13 @@ func TestSpooferSight(t *testing.T) {
 		l.silent(udp4)
 	})
 
+	// What it forges itself it does not see.
+	s = spoofed(false, func(s *simnet.Spoofer) { s.Sees, s.Kind, s.To = simnet.SeesAll, simnet.ForgeReset, h4 })
+	simulate(t, s, func(l *lab) {
+		l.silent(udp4.syn(80, 1))
+		require.EqualValues(t, 2, l.Stats().Sent)
+	})
+
 	// Two that answer each other come to an end.
 	s = spoofed(false, func(s *simnet.Spoofer) { s.Sees, s.Kind, s.From = simnet.SeesAll, simnet.ForgeReset, h4 })
 	other := s.Spoofers[0]

@@ -2,6 +2,7 @@ package simnet_test
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -138,6 +139,36 @@ func TestHandshake(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The window ends where the host said.
+func TestWindow(t *testing.T) {
+	for beyond, ends := range map[uint32]bool{0: true, 1: false} {
+		simulate(t, handshake(), func(l *lab) {
+			l.send(udp4.syn(80, isn))
+			first := l.pass(time.Millisecond)[0]
+			h, _, err := packet.ParseTCP(first.whole[20:])
+			require.NoError(t, err)
+			l.send(udp4.segment(packet.RST, isn+1+uint32(h.Window)+beyond, 0))
+			require.Equal(t, ends, len(l.pass(time.Hour)) == 0)
+		})
+	}
+}
+
+// A host has so many connections, and no more.
+func TestConnectionsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := handshake()
+		n := start(t, s)
+		const most, more = 1 << 16, 100
+		d := udp4.syn(80, isn)
+		for i := range most + more {
+			d.sport, d.src = uint16(i), addr([]string{"192.0.2.1", "192.0.2.2"}[i>>16])
+			require.NoError(t, n.Inject("a", d.bytes()))
+		}
+		time.Sleep(time.Millisecond)
+		require.EqualValues(t, most+more+most, n.Stats().Sent)
+	})
 }
 
 // A SYN sent again is answered twice a second at most, and puts the next
