@@ -87,23 +87,6 @@ func (n *Network) forward(nd *node, f *flight) {
 	n.emit(nd, out, f)
 }
 
-// push puts a packet into the tunnel that begins with this hop, if all of it
-// is up.
-func (n *Network) push(nd *node, out int32, f *flight) {
-	for _, t := range nd.tunnels {
-		if t.path[1] != nd.ifaces[out].peer {
-			continue
-		}
-		for i, k := range t.out[1:] {
-			if n.nodes[t.path[i+1]].ifaces[k].out.down {
-				return
-			}
-		}
-		f.tunnel, f.hop = t, 1
-		return
-	}
-}
-
 func (nd *node) rewrite(f *flight) {
 	r := nd.router.Rewrite
 	tos := f.tos()

@@ -64,19 +64,6 @@ type direction struct {
 	last int64 // when the latest packet in order arrives
 }
 
-type static struct {
-	to   netip.Prefix
-	via  []int32 // interfaces
-	drop DropKind
-}
-
-// tunnel is a label-switched path.
-type tunnel struct {
-	*Tunnel
-	path []int32 // nodes
-	out  []int32 // the interface of path[i] to path[i+1]
-}
-
 func family(a netip.Addr) int {
 	if a.Is4() {
 		return 0

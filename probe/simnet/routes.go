@@ -264,30 +264,6 @@ func (n *Network) route(nd *node, f *flight) (out int32, drop DropKind, ok bool)
 	}
 }
 
-// via chooses among the interfaces of a static route that are up.
-func (n *Network) via(nd *node, all []int32, f *flight) (out int32, ok bool) {
-	up := 0
-	for _, v := range all {
-		if !nd.ifaces[v].out.down {
-			up++
-		}
-	}
-	if up == 0 {
-		return 0, false
-	}
-	k := nd.choose(n.seed, f, up)
-	for _, v := range all {
-		if nd.ifaces[v].out.down {
-			continue
-		}
-		if k == 0 {
-			return v, true
-		}
-		k--
-	}
-	return 0, false
-}
-
 // choose picks one of total routes of equal cost.
 func (nd *node) choose(seed uint64, f *flight, total int) int {
 	if total == 1 || len(nd.router.ECMP.Hash) == 0 {
