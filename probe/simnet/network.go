@@ -1,12 +1,9 @@
 package simnet
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -97,13 +94,6 @@ type Sighting struct {
 	Dropped bool
 	Reason  DropReason
 }
-
-// What is on its way is bounded, and with it memory: a loop of duplicating
-// links has no other end.
-const (
-	maxFlights = 1 << 20
-	maxBytes   = 1 << 27
-)
 
 // Start checks the scenario and brings it to life. The caller must not change
 // it afterwards. The error is an [*Error].
@@ -227,60 +217,6 @@ func (n *Network) rouse() {
 	}
 }
 
-// take returns a flight with room for size bytes, or nil if there is no room
-// for it.
-func (n *Network) take(size int) *flight {
-	var f *flight
-	k := len(n.free) - 1
-	if k >= 0 {
-		f = n.free[k]
-	} else {
-		f = new(flight)
-	}
-	data := f.data
-	if cap(data) < size {
-		data = make([]byte, 0, max(size, 128))
-	}
-	if n.flights >= maxFlights || n.bytes+cap(data) > maxBytes {
-		return nil
-	}
-	n.free = n.free[:max(k, 0)]
-	n.flights++
-	n.bytes += cap(data)
-	*f = flight{data: data[:size], in: own}
-	return f
-}
-
-// spawn is take for a packet that the network makes itself. One for which
-// there is no room counts as dropped.
-func (n *Network) spawn(size int) *flight {
-	f := n.take(size)
-	if f == nil {
-		n.stats.Sent++
-		n.stats.Dropped[DropOverflow]++
-	}
-	return f
-}
-
-const (
-	maxFree     = 1 << 14 // flights kept for reuse
-	maxFreeSize = 2048    // of their data
-)
-
-// give takes a flight back, for reuse.
-func (n *Network) give(f *flight) {
-	n.lose(f)
-	if len(n.free) < maxFree && cap(f.data) <= maxFreeSize {
-		n.free = append(n.free, f)
-	}
-}
-
-// lose takes a flight back that must not be used again.
-func (n *Network) lose(f *flight) {
-	n.flights--
-	n.bytes -= cap(f.data)
-}
-
 func (n *Network) drop(nd *node, f *flight, why DropReason) {
 	n.stats.Dropped[why]++
 	n.see(nd, f, true, why)
@@ -385,50 +321,6 @@ func (n *Network) send(nd *node, datagram []byte, now int64) error {
 	f.at = nd.index
 	n.agenda.push(event{at: now + 1, key: f.uid, packet: f})
 	return nil
-}
-
-// LookupNetIP returns the addresses of the node whose domain name is host.
-// network is "ip", "ip4" or "ip6". A name that nobody has is a
-// [*net.DNSError].
-func (n *Network) LookupNetIP(_ context.Context, network, host string) ([]netip.Addr, error) {
-	var found []netip.Addr
-	host = strings.TrimSuffix(host, ".")
-	for _, nd := range n.nodes {
-		if name := nd.dns(); name == "" || !strings.EqualFold(name, host) {
-			continue
-		}
-		for f, a := range nd.own {
-			if a.IsValid() && (network == "ip" || network == [...]string{"ip4", "ip6"}[f]) && !slices.Contains(found, a) {
-				found = append(found, a)
-			}
-		}
-	}
-	if len(found) == 0 {
-		return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
-	}
-	return found, nil
-}
-
-// LookupAddr returns the domain name of the node that owns an address; of
-// several the first. An address without one is a [*net.DNSError].
-func (n *Network) LookupAddr(_ context.Context, addr string) ([]string, error) {
-	if a, err := netip.ParseAddr(addr); err == nil {
-		if e := n.table.lookup(a.Unmap()); e != nil {
-			for _, o := range e.owners {
-				if name := n.nodes[o].dns(); name != "" {
-					return []string{name + "."}, nil
-				}
-			}
-		}
-	}
-	return nil, &net.DNSError{Err: "no such host", Name: addr, IsNotFound: true}
-}
-
-func (nd *node) dns() string {
-	if nd.router != nil {
-		return nd.router.DNS
-	}
-	return nd.host.DNS
 }
 
 // Sites returns the names of the sites in the order of the scenario.
