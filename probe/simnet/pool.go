@@ -1,31 +1,37 @@
 package simnet
 
-// What is on its way is bounded, and with it memory: a loop of duplicating
-// links has no other end.
 const (
-	maxFlights = 1 << 20
-	maxBytes   = 1 << 27
+	// maxBytes bounds what is on its way and what ports hold: a loop of
+	// duplicating links has no other end. It is room for a million small
+	// packets.
+	maxBytes = 1 << 27
+	minBytes = 128 // that a packet takes
+
+	maxFree     = 1 << 14 // flights kept for reuse
+	maxFreeSize = 2048    // of their data
 )
 
-// take returns a flight with room for size bytes, or nil if there is no room
-// for it.
+// take returns a flight with room for size bytes, or nil if the network has no
+// more.
 func (n *Network) take(size int) *flight {
-	var f *flight
-	k := len(n.free) - 1
+	f, k := new(flight), len(n.free)-1
 	if k >= 0 {
 		f = n.free[k]
-	} else {
-		f = new(flight)
 	}
-	data := f.data
-	if cap(data) < size {
-		data = make([]byte, 0, max(size, 128))
+	room := cap(f.data)
+	if room < size {
+		room = max(size, minBytes)
 	}
-	if n.flights >= maxFlights || n.bytes+cap(data) > maxBytes {
+	if n.bytes+room > maxBytes {
 		return nil
 	}
-	n.free = n.free[:max(k, 0)]
-	n.flights++
+	if k >= 0 {
+		n.free = n.free[:k]
+	}
+	data := f.data
+	if cap(data) < room {
+		data = make([]byte, 0, room)
+	}
 	n.bytes += cap(data)
 	*f = flight{data: data[:size], in: own}
 	return f
@@ -42,11 +48,6 @@ func (n *Network) spawn(size int) *flight {
 	return f
 }
 
-const (
-	maxFree     = 1 << 14 // flights kept for reuse
-	maxFreeSize = 2048    // of their data
-)
-
 // give takes a flight back, for reuse.
 func (n *Network) give(f *flight) {
 	n.lose(f)
@@ -57,6 +58,5 @@ func (n *Network) give(f *flight) {
 
 // lose takes a flight back that must not be used again.
 func (n *Network) lose(f *flight) {
-	n.flights--
 	n.bytes -= cap(f.data)
 }
