@@ -21,48 +21,48 @@ const (
 type clock struct {
 	port probe.Clock // nil: that of the host
 
-	mu    sync.Mutex // guards all below
-	base  time.Time  // the first look, with its monotonic reading
-	wall  time.Duration
-	mono  time.Duration
+	mu    sync.Mutex    // guards all below
+	base  time.Time     // the first look, with its monotonic reading
+	ahead time.Duration // of the monotonic clock since then, at the last look
+	mono  time.Duration // when that was, since the first
 	steps uint64
 }
 
-// readings is how often a strange reading is repeated before it is believed: a
-// thread may be put to sleep between the readings of two clocks.
-const readings = 5
+// readings is how many there are at most at one look: a thread may be put to
+// sleep between the readings of two clocks, so two looks in a row must agree.
+const readings = 8
 
 // now reads the clock and returns how often it has been set.
 func (c *clock) now() (time.Time, uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for left := readings; ; left-- {
-		at, wall, mono, took := c.read()
-		// What the two gained on each other since the last look.
-		gain := (wall - c.wall) - (mono - c.mono)
-		strange := gain.Abs() > jitter+took+time.Duration(slew*float64(mono-c.mono))
-		if strange && left > 1 {
-			continue
+	first := c.base.IsZero()
+	at, ahead, mono := c.read()
+	for range readings {
+		before := ahead
+		if at, ahead, mono = c.read(); (ahead - before).Abs() <= jitter {
+			break
 		}
-		if strange {
-			c.steps++
-		}
-		c.wall, c.mono = wall, mono
-		return at, c.steps
 	}
+	gain := ahead - c.ahead
+	if !first && gain.Abs() > 2*jitter+time.Duration(slew*float64(mono-c.mono)) {
+		c.steps++
+	}
+	c.ahead, c.mono = ahead, mono
+	return at, c.steps
 }
 
-// read reads both clocks; wall and mono are times since the first reading.
-func (c *clock) read() (at time.Time, wall, mono, took time.Duration) {
-	before := time.Now()
-	at = before.Round(0)
+// read reads both clocks: ahead is by how much the one gained on the monotonic
+// one, and mono that one's time, both since the first reading.
+func (c *clock) read() (at time.Time, ahead, mono time.Duration) {
+	now := time.Now()
+	if c.base.IsZero() {
+		c.base = now
+	}
+	at = now.Round(0)
 	if c.port != nil {
 		at = c.port.Now().Round(0)
-		took = time.Since(before)
 	}
-	if c.base.IsZero() {
-		c.base = before
-		c.wall = at.Sub(before.Round(0))
-	}
-	return at, at.Sub(c.base.Round(0)), before.Sub(c.base), took
+	mono = now.Sub(c.base)
+	return at, at.Sub(c.base.Round(0)) - mono, mono
 }
