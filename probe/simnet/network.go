@@ -32,8 +32,7 @@ type Network struct {
 	agenda  agenda
 	planned int64 // when the engine wakes up by itself
 	current int64 // the time of what happens
-	flights int   // on their way, or kept for a port
-	bytes   int   // of them
+	bytes   int   // that packets on their way, or kept for a port, take
 	free    []*flight
 	scratch []byte // for messages that nodes make
 	stats   Stats

@@ -14,9 +14,12 @@ const (
 // take returns a flight with room for size bytes, or nil if the network has no
 // more.
 func (n *Network) take(size int) *flight {
-	f, k := new(flight), len(n.free)-1
+	var f *flight
+	k := len(n.free) - 1
 	if k >= 0 {
 		f = n.free[k]
+	} else {
+		f = new(flight)
 	}
 	room := cap(f.data)
 	if room < size {
