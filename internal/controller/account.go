@@ -73,11 +73,28 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// stepped tells that an agent's clock was set.
+// stepped tells that an agent's clock was set, it did not notice when.
 func (s *session) stepped(a *agent) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.steps[a.Agent] = true
+}
+
+// observe takes note of how often an agent's clock has been set by now.
+func (s *session) observe(a *agent, step uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.observed(a, step)
+}
+
+// observed is observe with s.mu held.
+func (s *session) observed(a *agent, step uint64) {
+	first, known := s.firstSteps[a.Agent]
+	if !known {
+		s.firstSteps[a.Agent] = step
+	} else if first != step {
+		s.steps[a.Agent] = true
+	}
 }
 
 // unresponsive books the agents that do not respond just now.
@@ -188,8 +205,8 @@ func (s *session) correct(p *tracked) {
 			return
 		}
 	}
-	left, ok1 := s.source.pulse.of(r.Sent, p.reported)
-	arrived, ok2 := receiver.pulse.of(r.Received, p.heard)
+	left, ok1 := s.source.pulse.of(r.Sent, p.sentStep, p.asked, p.reported)
+	arrived, ok2 := receiver.pulse.of(r.Received, p.recvStep, p.asked, p.heard)
 	if !ok1 || !ok2 {
 		return
 	}
@@ -198,10 +215,10 @@ func (s *session) correct(p *tracked) {
 }
 
 // of estimates the offset of the agent's clock when it read theirs.
-func (p *pulse) of(theirs, heard time.Time) (offset.Estimate, bool) {
+func (p *pulse) of(theirs time.Time, step uint64, from, to time.Time) (offset.Estimate, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_, e, ok := p.offset.Of(theirs, heard)
+	_, e, ok := p.offset.Of(theirs, step, from, to)
 	return e, ok
 }
 

@@ -115,16 +115,17 @@ func (c *Controller) acquire(ctx context.Context, spec Spec, dst netip.Addr) (al
 func (c *Controller) newSession(spec Spec, a *agent, dst netip.Addr, block alloc.Block) *session {
 	s := &session{
 		spec: spec, source: a, dst: dst, block: block, log: c.cfg.Logger, names: c.names,
-		number:  c.last.Add(1),
-		wake:    make(chan struct{}, 1),
-		probes:  make([]tracked, block.N),
-		slots:   make([]uint16, (spec.MaxTTL-spec.FirstTTL+1)*spec.Queries),
-		began:   time.Now(),
-		agents:  map[string]*agent{a.Agent: a},
-		steps:   map[string]bool{},
-		diffs:   map[uint16]int{},
-		final:   spec.MaxTTL,
-		foreign: c.index.foreignTo(block),
+		number:     c.last.Add(1),
+		wake:       make(chan struct{}, 1),
+		probes:     make([]tracked, block.N),
+		slots:      make([]uint16, (spec.MaxTTL-spec.FirstTTL+1)*spec.Queries),
+		began:      time.Now(),
+		agents:     map[string]*agent{a.Agent: a},
+		steps:      map[string]bool{},
+		firstSteps: map[string]uint64{},
+		diffs:      map[uint16]int{},
+		final:      spec.MaxTTL,
+		foreign:    c.index.foreignTo(block),
 	}
 	for i := range s.slots {
 		s.slots[i] = uint16(i)

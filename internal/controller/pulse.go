@@ -54,7 +54,7 @@ func (p *pulse) begin(now time.Time) (*transport.Check, bool) {
 }
 
 // take books an agent's answer. It returns whether the agent's clock was set
-// since the one before, and since when it had not responded if that was long
+// since the one before without it noticing, and since when it had not responded if that was long
 // enough to matter.
 func (p *pulse) take(m *transport.Status, now time.Time) (stepped bool, silent time.Time) {
 	p.mu.Lock()
@@ -71,6 +71,7 @@ func (p *pulse) take(m *transport.Status, now time.Time) (stepped bool, silent t
 	if !m.Received.IsZero() && !m.Replied.IsZero() {
 		_, stepped = p.offset.Add(offset.Exchange{T1: p.asked, T2: m.Received, T3: m.Replied, T4: now, Step: m.Step})
 	}
+	stepped = stepped && m.Step == p.status.Step
 	p.replied, p.answered, p.at, p.status = m.Seq, p.asked, now, *m
 	p.asked = time.Time{}
 	close(p.changed)
@@ -177,12 +178,10 @@ func (c *Controller) status(a *agent, m *transport.Status, now time.Time) {
 	m.Discipline = clean(m.Discipline)
 	c.relays.behind(a, m.Behind)
 	stepped, silent := a.pulse.take(m, now)
-	if !stepped && silent.IsZero() {
-		return
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for s := range c.sessions {
+		s.observe(a, m.Step)
 		if stepped {
 			s.stepped(a)
 		}

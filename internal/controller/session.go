@@ -61,8 +61,9 @@ type session struct {
 	agents     map[string]*agent // that took a time
 	gaps       []result.Gap
 	steps      map[string]bool // agents whose clock was set
-	diffs      map[uint16]int  // see offBy
-	decided    []result.Probe  // for the caller, not yet told
+	firstSteps map[string]uint64
+	diffs      map[uint16]int // see offBy
+	decided    []result.Probe // for the caller, not yet told
 }
 
 type status uint8
@@ -215,6 +216,7 @@ func (s *session) sent(m *transport.Sent, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sourceAddr = m.Source
+	s.observed(s.source, m.Step)
 	for i := range m.Probes {
 		p, p2 := s.probe(m.Probes[i].ID), &m.Probes[i]
 		if p == nil || p.status == unasked || !p.reported.IsZero() {
@@ -273,6 +275,7 @@ func (s *session) answered(a *agent, ans *probe.Answer, id uint16, step uint64, 
 	}
 	s.agents[a.Agent] = a
 	p.heard, p.receiver, p.recvStep = now, a, step
+	s.observed(a, step)
 	p.fill(ans, a, s.source, v)
 	s.roundTrip(p)
 	if v == result.Late {

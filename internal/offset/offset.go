@@ -159,23 +159,30 @@ func (e *Estimator) At(t time.Time) (Estimate, bool) {
 	return Estimate{}, false
 }
 
-// Of returns the reference's time at which the other clock read theirs, and
-// the estimate then. heard is when the reference learnt of the reading, which
-// cannot have been before. It reports false where nothing is known.
-func (e *Estimator) Of(theirs, heard time.Time) (time.Time, Estimate, bool) {
+// Of returns the reference's time at which the other clock, having been set
+// step times, read theirs, and the estimate then. The reading is known to have
+// happened from one time of the reference to another. It reports false where
+// nothing is known.
+func (e *Estimator) Of(theirs time.Time, step uint64, from, to time.Time) (time.Time, Estimate, bool) {
 	for i := len(e.runs) - 1; i >= 0; i-- {
 		r := &e.runs[i]
+		if r.step != step {
+			continue
+		}
 		lo, hi := r.at(r.last())
 		t := theirs.Add(-(lo + (hi-lo)/2))
 		lo, hi = r.at(t)
 		t = theirs.Add(-(lo + (hi-lo)/2))
 		bound := (hi-lo)/2 + 1
-		late := i > 0 && t.Before(r.first())
-		if late || t.After(heard.Add(bound+grow(bound)+time.Microsecond)) {
+		slack := bound + grow(bound) + time.Microsecond
+		// Of a setting that the clock did not own up to it is not known when
+		// it was, between two exchanges.
+		secret := i > 0 && e.runs[i-1].step == step && t.Before(r.first())
+		if secret || t.Before(from.Add(-slack)) || t.After(to.Add(slack)) {
 			continue
 		}
-		if i+1 < len(e.runs) && t.After(r.last()) {
-			return time.Time{}, Estimate{}, false
+		if i+1 < len(e.runs) && e.runs[i+1].step == step && t.After(r.last()) {
+			break
 		}
 		return t, Estimate{Offset: theirs.Sub(t), Bound: bound, Skew: r.skew()}, true
 	}

@@ -113,7 +113,7 @@ func TestBounds(t *testing.T) {
 func TestOf(t *testing.T) {
 	c := wrongClock{ahead: 250 * time.Millisecond, skew: 50e-6, steps: []step{{10 * time.Second, -3 * time.Second}}}
 	var e offset.Estimator
-	_, _, ok := e.Of(epoch, epoch)
+	_, _, ok := e.Of(epoch, 0, epoch, epoch)
 	require.False(t, ok, "nothing is known yet")
 	for at := time.Duration(0); at < 20*time.Second; at += 500 * time.Millisecond {
 		x := c.exchange(at, 100*time.Microsecond, 0, 300*time.Microsecond)
@@ -123,15 +123,33 @@ func TestOf(t *testing.T) {
 		require.Equal(t, at == 10*time.Second, stepped, at)
 	}
 	for at := 100 * time.Millisecond; at < 20*time.Second; at += 700 * time.Millisecond {
-		when, got, ok := e.Of(c.read(at), epoch.Add(at+time.Millisecond))
-		if at > 9500*time.Millisecond && at < 10*time.Second {
+		from, to := epoch.Add(at-time.Millisecond), epoch.Add(at+time.Millisecond)
+		when, got, ok := e.Of(c.read(at), c.count(at), from, to)
+		require.True(t, ok, at)
+		require.LessOrEqual(t, when.Sub(epoch.Add(at)).Abs(), got.Bound, at)
+		require.LessOrEqual(t, (got.Offset - c.offset(at)).Abs(), got.Bound)
+		require.LessOrEqual(t, got.Bound, 400*time.Microsecond)
+		_, _, ok = e.Of(c.read(at), 1-c.count(at), from, to)
+		require.False(t, ok, "as if it had been set before, or not yet: %v", at)
+	}
+}
+
+// TestOfSecretStep has a clock set that does not say so.
+func TestOfSecretStep(t *testing.T) {
+	c := wrongClock{steps: []step{{10*time.Second + 200*time.Millisecond, -3 * time.Second}}}
+	var e offset.Estimator
+	for at := time.Duration(0); at < 20*time.Second; at += 500 * time.Millisecond {
+		_, stepped := e.Add(c.exchange(at, 100*time.Microsecond, 0, 300*time.Microsecond))
+		require.Equal(t, at == 10500*time.Millisecond, stepped)
+	}
+	for at := 50 * time.Millisecond; at < 20*time.Second; at += 100 * time.Millisecond {
+		when, got, ok := e.Of(c.read(at), 0, epoch.Add(at-time.Millisecond), epoch.Add(at+time.Millisecond))
+		if at > 10*time.Second && at < 10500*time.Millisecond {
 			require.False(t, ok, "set somewhere here: %v", at)
 			continue
 		}
 		require.True(t, ok, at)
-		require.LessOrEqual(t, when.Sub(epoch.Add(at)).Abs(), got.Bound, at)
-		require.LessOrEqual(t, (got.Offset - c.offset(at)).Abs(), got.Bound)
-		require.LessOrEqual(t, got.Bound, 300*time.Microsecond)
+		require.LessOrEqual(t, when.Sub(epoch.Add(at)).Abs(), got.Bound)
 	}
 }
 
@@ -185,7 +203,7 @@ func TestAnything(t *testing.T) {
 			require.True(t, ok)
 			require.LessOrEqual(t, (got.Offset - c.offset(when)).Abs(), got.Bound)
 			theirs := c.read(when)
-			found, got, ok := e.Of(theirs, epoch.Add(when))
+			found, got, ok := e.Of(theirs, 0, epoch.Add(when), epoch.Add(when))
 			require.True(t, ok)
 			require.LessOrEqual(t, found.Sub(epoch.Add(when)).Abs(), got.Bound+time.Microsecond)
 		}
