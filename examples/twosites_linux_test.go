@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -23,15 +25,22 @@ const (
 // the sites have a link to, and an agent process at each site.
 func twoSites(t *testing.T) (lab *netlab.TwoSites, control *netlab.Host) {
 	t.Helper()
+	lab, control, _, _ = twoSiteFleet(t)
+	return lab, control
+}
+
+// twoSiteFleet is twoSites with the processes of the controller and of site b.
+func twoSiteFleet(t *testing.T) (lab *netlab.TwoSites, control *netlab.Host, controller, b *process) {
+	t.Helper()
 	lab = netlab.NewTwoSites(t)
 	control = lab.Host("control")
 	lab.Link(control, lab.A, netlab.IfAddrs{A: netip.MustParsePrefix("198.51.100.1/30"), B: netip.MustParsePrefix("198.51.100.2/30")})
 	lab.Link(control, lab.B, netlab.IfAddrs{A: netip.MustParsePrefix("198.51.100.5/30"), B: netip.MustParsePrefix("198.51.100.6/30")})
-	controller, _ := startController(t, control, "--port", "50051", "--insecure")
+	controller, _ = startController(t, control, "--port", "50051", "--insecure")
 	sources := []string{"--insecure", "--source", lab.Anycast4.String(), "--source", lab.Anycast6.String()}
 	startAgent(t, lab.A, controller, "a", controllerFromA, sources...)
-	startAgent(t, lab.B, controller, "b", controllerFromB, sources...)
-	return lab, control
+	b = startAgent(t, lab.B, controller, "b", controllerFromB, sources...)
+	return lab, control, controller, b
 }
 
 func TestTwoSites(t *testing.T) {
@@ -71,12 +80,12 @@ func requireText(t *testing.T, stdout string, target netip.Addr, hops [5]netip.A
 	for i, hop := range hops {
 		receiver, time := "a", `  \d+\.\d{3} ms`
 		if i >= 2 {
-			receiver, time = "b", `  -?\d+\.\d{3}\? ms`
+			receiver, time = "b", `  -?\d+\.\d{3}±\d+\.\d{3} ms`
 		}
 		addr := strings.ReplaceAll(hop.String(), ".", `\.`)
 		require.Regexp(t, fmt.Sprintf(`^%d  %s %s(%s){3}$`, i+1, addr, receiver, time), text[i+1])
 	}
-	require.Equal(t, "# ?: sent and received by different clocks, off by their unknown difference", text[6])
+	require.Regexp(t, "^# ±: sent and received by different clocks, corrected by their offset", text[6])
 }
 
 func requireTrace(t *testing.T, trace *result.Trace, target netip.Addr, hops [5]netip.Addr) {
@@ -101,9 +110,46 @@ func requireTrace(t *testing.T, trace *result.Trace, target netip.Addr, hops [5]
 				require.Positive(t, *p.RTT)
 			} else {
 				require.Equal(t, "b", p.Receiver)
+				// Only we know that both read this host's clock.
+				require.NotNil(t, p.Delay)
+				require.LessOrEqual(t, (*p.Delay - *p.RTT).Abs(), *p.Bound)
+				require.Less(t, *p.Bound, time.Second)
 			}
 		}
 	}
+}
+
+// TestReceiverTrouble has the other site's agent stop, go on, and die.
+func TestReceiverTrouble(t *testing.T) {
+	lab, control, controller, b := twoSiteFleet(t)
+	measure := func() *result.Trace {
+		args := strings.Fields("-c 127.0.0.1:50051 --json a " + lab.Target4.String() + " -n -m 5 -w 1.5")
+		status, stdout, stderr := run(t, control, "simple-client", args...)
+		require.Zero(t, status, stderr)
+		var trace result.Trace
+		require.NoError(t, json.Unmarshal([]byte(stdout), &trace))
+		require.True(t, trace.Account.Adds())
+		require.Equal(t, trace.Counts.Matched, trace.Account.Answered)
+		return &trace
+	}
+	require.Equal(t, 15, measure().Account.Answered)
+	missed := []result.Loss{{Reason: result.ReceiverAway, Detail: "b", Count: 9}}
+
+	b.signal(syscall.SIGSTOP)
+	trace := measure()
+	require.Equal(t, missed, trace.Account.Unanswered, trace.Text())
+	require.Equal(t, result.Unresponsive, trace.Account.Gaps[0].Kind)
+	require.Contains(t, trace.Text(), "agent b was unresponsive from ")
+
+	b.signal(syscall.SIGCONT)
+	trace = measure()
+	require.Equal(t, 15, trace.Account.Answered, trace.Text())
+
+	b.signal(syscall.SIGKILL)
+	controller.await(&controller.stderr, `agent disconnected" agent=b`, 1)
+	trace = measure()
+	require.Equal(t, missed, trace.Account.Unanswered, trace.Text())
+	require.Equal(t, result.Disconnected, trace.Account.Gaps[0].Kind)
 }
 
 // What crosses a network in plain text must be asked for, at every side.

@@ -36,12 +36,17 @@ func withFleet(ctx context.Context, ctrl *volta.Controller, ids []string, agents
 
 // siteAgents returns an agent for every site of a simulated network.
 func siteAgents(n *simnet.Network) (agents []*volta.Agent, err error) {
-	for _, site := range n.Sites() {
-		port, err := n.Port(site)
+	for i := range n.Scenario().Sites {
+		site := &n.Scenario().Sites[i]
+		port, err := n.Port(site.Name)
 		if err != nil {
 			return nil, err
 		}
-		agent, err := volta.NewAgent(volta.AgentConfig{ID: site, Port: port})
+		cfg := volta.AgentConfig{ID: site.Name, Port: port}
+		if c := site.Clock; c.Ahead != 0 || c.Skew != 0 || len(c.Steps) > 0 {
+			cfg.Clock = "simulated clock of " + site.Name // not what the others read
+		}
+		agent, err := volta.NewAgent(cfg)
 		if err != nil {
 			return nil, errors.Join(err, port.Close())
 		}
