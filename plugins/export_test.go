@@ -43,3 +43,15 @@ func Answerer(pr probe.Prober) func(*pluginv1.ToPlugin) *pluginv1.ToHost {
 	w := worker{prober: pr, set: map[string]probe.Prober{}}
 	return func(m *pluginv1.ToPlugin) *pluginv1.ToHost { return w.answer(context.Background(), m) }
 }
+
+// Kept returns how many settings a plugin with a prober keeps that was asked
+// for all of them.
+func Kept(pr probe.Prober, settings []map[string]string) (int, error) {
+	w := worker{prober: pr, set: map[string]probe.Prober{}}
+	for _, values := range settings {
+		if _, err := w.with(values); err != nil {
+			return 0, err
+		}
+	}
+	return len(w.set), nil
+}

@@ -115,6 +115,18 @@ func TestHang(t *testing.T) {
 	works(t, p)
 }
 
+// The time that a plugin has is for each request anew.
+func TestTimeoutIsOfARequest(t *testing.T) {
+	t.Parallel()
+	c := config(t, "udp")
+	c.Timeout = time.Second
+	p := open(t, c)
+	for began := time.Now(); time.Since(began) < 5*c.Timeout/4; {
+		works(t, p)
+	}
+	require.Zero(t, p.State().Restarts)
+}
+
 // A plugin that answers late, when nobody waits any more, did nothing wrong.
 func TestLateAnswer(t *testing.T) {
 	t.Parallel()

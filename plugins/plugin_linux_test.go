@@ -2,14 +2,18 @@ package plugins_test
 
 import (
 	"bufio"
+	"cmp"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"bitbucket.org/uwpatio/voltadomar/plugins"
 	"bitbucket.org/uwpatio/voltadomar/probe"
 )
 
@@ -57,26 +61,56 @@ func TestFork(t *testing.T) {
 	require.Empty(t, running(c.Env[1]))
 }
 
-// Nothing is left of plugins whose host is killed, their children included.
-func TestKilledHost(t *testing.T) {
+// A plugin cannot have its host talk to somebody else.
+func TestAnothersSocket(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, who has plugins of another user")
+	}
 	t.Parallel()
+	path := filepath.Join(os.TempDir(), "another")
+	l, err := net.Listen("unix", path)
+	require.NoError(t, err)
+	defer l.Close()
+	require.NoError(t, os.Chmod(path, 0o777))
+	err = refused(t, config(t, "unready", "HOW=symlink", "OTHER="+path))
+	require.ErrorIs(t, err, plugins.ErrProtocol)
+	require.ErrorContains(t, err, "the socket is of user 0, want 65534")
+}
+
+// startHost runs a host in another process, with what the thread that starts it
+// may do. It is ready.
+func startHost(t *testing.T, before func() error, env ...string) *exec.Cmd {
+	t.Helper()
 	path, err := os.Executable()
 	require.NoError(t, err)
-	tmp := filepath.Join(os.TempDir(), "killed")
-	require.NoError(t, os.Mkdir(tmp, 0o755))
-	defer os.Remove(tmp) // which fails if it is not empty
-	m := mark(t.Name())
 	cmd := exec.Command(path)
-	cmd.Env = []string{"MODE=host", "PLUGIN=" + os.Getenv("PLUGIN"), "PLUGINS=udp,faulty,raw", "PASS=" + m, "SESSION=no answer", "TMPDIR=" + tmp, m}
+	cmd.Env = append(env, "MODE=host", "PLUGIN="+os.Getenv("PLUGIN"), "PASS="+mark(t.Name()), mark(t.Name()))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread() // which ends with the goroutine
+		started <- cmp.Or(before(), cmd.Start())
+	}()
+	require.NoError(t, <-started)
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
 	lines := bufio.NewScanner(out)
 	for lines.Scan() && lines.Text() != "ready" {
 	}
-	require.NoError(t, lines.Err())
-	pids := running(m)
+	require.Equal(t, "ready", lines.Text())
+	return cmd
+}
+
+// Nothing is left of plugins whose host is killed, their children included.
+func TestKilledHost(t *testing.T) {
+	t.Parallel()
+	tmp := filepath.Join(os.TempDir(), "killed")
+	require.NoError(t, os.Mkdir(tmp, 0o755))
+	defer os.Remove(tmp) // which fails if it is not empty
+	nothing := func() error { return nil }
+	cmd := startHost(t, nothing, "PLUGINS=udp,faulty,raw", "SESSION=no answer", "TMPDIR="+tmp)
+	pids := running(mark(t.Name()))
 	require.GreaterOrEqual(t, len(pids), 5, "host, three plugins and the child of one")
 	var deaths []func(t *testing.T)
 	for _, pid := range pids {
@@ -87,10 +121,28 @@ func TestKilledHost(t *testing.T) {
 	for _, dead := range deaths {
 		dead(t)
 	}
-	require.Empty(t, running(m))
+	require.Empty(t, running(mark(t.Name())))
 	left, err := os.ReadDir(tmp)
 	require.NoError(t, err)
 	require.Empty(t, left)
+}
+
+// Where there are no namespaces, children that left a plugin may go on, but
+// nobody waits for them.
+func TestForkWithoutNamespaces(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to be less than root")
+	}
+	t.Parallel()
+	container := func() error { return unix.Prctl(unix.PR_CAPBSET_DROP, unix.CAP_SYS_ADMIN, 0, 0, 0) }
+	host := startHost(t, container, "PLUGINS=faulty", "THEN=close")
+	for _, pid := range running(mark(t.Name())) {
+		if pid != host.Process.Pid {
+			dead := death(t, pid)
+			require.NoError(t, unix.Kill(pid, unix.SIGKILL))
+			dead(t)
+		}
+	}
 }
 
 // death returns how to wait for the end of somebody else's process.

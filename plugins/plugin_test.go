@@ -98,6 +98,22 @@ func TestOptions(t *testing.T) {
 	require.EqualError(t, err, `option "a": "b": there are no options`)
 }
 
+// What is to another port than probes come from, a plugin cannot make an answer.
+func TestOtherPorts(t *testing.T) {
+	t.Parallel()
+	p := open(t, config(t, "greedy"))
+	b, err := udp.Prober{}.Build(nil, probeTo(fine))
+	require.NoError(t, err)
+	mine := probetest.DirectAnswers(b)[0]
+	other := bytes.Clone(mine)
+	other[22], other[23] = 0, 53
+	out := make([]probe.Matched, 3)
+	require.NoError(t, p.MatchAll(t.Context(), [][]byte{other, mine, other}, out))
+	require.Zero(t, out[0])
+	require.True(t, out[1].OK)
+	require.Zero(t, out[2])
+}
+
 // kill kills a plugin's process as somebody else might.
 func kill(t *testing.T, p *plugins.Plugin) {
 	t.Helper()
@@ -110,14 +126,19 @@ func kill(t *testing.T, p *plugins.Plugin) {
 func TestManySettings(t *testing.T) {
 	t.Parallel()
 	p := open(t, config(t, "hello"))
+	var settings []map[string]string
 	for i := range 200 {
 		word := fmt.Sprint("w", i)
-		set, err := p.With(map[string]string{"word": word})
+		settings = append(settings, map[string]string{"word": word})
+		set, err := p.With(settings[i])
 		require.NoError(t, err)
 		b, err := set.Build(nil, probeTo(7))
 		require.NoError(t, err)
 		require.Contains(t, string(b), word)
 	}
+	kept, err := plugins.Kept(udp.Carry(hello{}), settings)
+	require.NoError(t, err)
+	require.LessOrEqual(t, kept, 64)
 }
 
 func TestConcurrent(t *testing.T) {

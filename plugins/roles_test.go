@@ -49,6 +49,7 @@ var roles = map[string]func(){
 	"host":      host,
 	"version":   serveOther,
 	"unready":   func() { unready[os.Getenv("HOW")]() },
+	"greedy":    func() { plugins.Serve(greedy{udp.Prober{}}) },
 	"hopeless":  func() { plugins.Serve(hopeless{}) },
 	"declared":  func() { plugins.Serve(declared{}) },
 	"ephemeral": func() { fmt.Fprintln(os.Stderr, "no configuration"); os.Exit(3) },
@@ -112,6 +113,14 @@ type greeting struct {
 }
 
 func (g greeting) DefaultPort() uint16 { return g.port }
+
+// greedy takes everything for an answer to probe 7.
+type greedy struct{ probe.Prober }
+
+func (greedy) Match(_ []byte, a *probe.Answer) bool {
+	a.ID = 7
+	return true
+}
 
 // hopeless builds nothing.
 type hopeless struct{ udp.Prober }
@@ -434,6 +443,11 @@ var unready = map[string]func(){
 	"tcp":        func() { say("1|1|tcp|127.0.0.1:22|grpc|" + testCertificate); select {} },
 	"no accept":  func() { listen(); say("1|1|unix|%s/s|grpc|" + testCertificate); select {} },
 	"no service": func() { serveRaw(nil) },
+	"symlink": func() {
+		must(os.Symlink(os.Getenv("OTHER"), os.Getenv("PLUGIN_UNIX_SOCKET_DIR")+"/s"))
+		say("1|1|unix|%s/s|grpc|" + testCertificate)
+		select {}
+	},
 	"no speech": func() {
 		l := listen()
 		say("1|1|unix|%s/s|grpc|" + testCertificate)
@@ -483,8 +497,8 @@ func say(line string) {
 	fmt.Println(strings.Replace(line, "%s", os.Getenv("PLUGIN_UNIX_SOCKET_DIR"), 1))
 }
 
-// host opens the plugins that are named, has one start a child, says what runs,
-// and waits.
+// host opens the plugins that are named, has one start a child, closes them if
+// told to, and waits.
 func host() {
 	for _, mode := range strings.Split(os.Getenv("PLUGINS"), ",") {
 		c := config(nil, mode)
@@ -495,7 +509,9 @@ func host() {
 			_, err := p.Build(nil, probeTo(fork))
 			must(err)
 		}
-		fmt.Println("running", p.State().PID)
+		if os.Getenv("THEN") == "close" {
+			must(p.Close())
+		}
 	}
 	fmt.Println("ready")
 	select {}

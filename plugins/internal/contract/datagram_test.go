@@ -97,7 +97,10 @@ func variants(yield func(p probe.Probe) bool) {
 		for id := uint16(1); id < 2000; id++ {
 			p := aProbe(v6)
 			p.ID = id
-			if uint8(p.Tag(probe.UDP)) == 0 && !yield(p) {
+			if uint8(p.Tag(probe.UDP)) != 0 {
+				continue
+			}
+			if p.Size = 100; !yield(p) {
 				return
 			}
 		}
@@ -117,7 +120,7 @@ func TestWhatIsRightIsTaken(t *testing.T) {
 			require.Equal(t, b, got.Data)
 			built++
 		}
-		require.Greater(t, built, 20, name)
+		require.Greater(t, built, 10, name)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"bitbucket.org/uwpatio/voltadomar/plugins/internal/contract"
 	"bitbucket.org/uwpatio/voltadomar/plugins/internal/pluginv1"
 	"bitbucket.org/uwpatio/voltadomar/probe"
+	"bitbucket.org/uwpatio/voltadomar/probe/packet"
 	"bitbucket.org/uwpatio/voltadomar/probe/probetest"
 	"bitbucket.org/uwpatio/voltadomar/probe/udp"
 )
@@ -31,6 +32,11 @@ func TestMatchedArrivesAsItIs(t *testing.T) {
 		got[i] = probe.Answer{ID: said.ID, Tag: said.Tag, TagBits: said.TagBits, Values: said.Values}
 	}))
 	require.Equal(t, answers, got)
+
+	m = &pluginv1.Matched{Indexes: []uint32{0}, Ids: []uint32{1}, Tags: []uint64{0xABCD1234}, TagBits: []byte{16}}
+	require.NoError(t, contract.ReadMatched(m, 1, func(_ int, said *contract.Said) {
+		require.Equal(t, uint64(0x1234), said.Tag, "the bits that are known")
+	}))
 }
 
 // An author need not know what a terminal acts on, and neither need the host
@@ -71,7 +77,7 @@ func TestMalformedMatched(t *testing.T) {
 		"fewer bits":        func(m *pluginv1.Matched) { m.TagBits = m.TagBits[:1] },
 		"index beyond":      func(m *pluginv1.Matched) { m.Indexes[1] = 3 },
 		"huge index":        func(m *pluginv1.Matched) { m.Indexes[1] = math.MaxUint32 },
-		"same index":        func(m *pluginv1.Matched) { m.Indexes[1] = 0 },
+		"same index":        func(m *pluginv1.Matched) { m.Indexes[1], m.Values = 0, nil },
 		"indexes backwards": func(m *pluginv1.Matched) { m.Indexes = []uint32{2, 0} },
 		"ID 0":              func(m *pluginv1.Matched) { m.Ids[0] = 0 },
 		"long ID":           func(m *pluginv1.Matched) { m.Ids[0] = 0x10000 },
@@ -142,6 +148,29 @@ func TestJudge(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// What has no UDP header is no answer to a probe over UDP.
+func TestJudgeFragments(t *testing.T) {
+	for _, v6 := range []bool{false, true} {
+		p := aProbe(v6)
+		b, err := udp.Prober{}.Build(nil, &p)
+		require.NoError(t, err)
+		d := probetest.DirectAnswers(b)[0]
+		var a probe.Answer
+		require.Equal(t, contract.Direct, contract.Judge(d, udpProtocol, &a))
+		if v6 {
+			fragment, err := packet.AppendFragment(nil, probe.UDP, 64, false, 7)
+			require.NoError(t, err)
+			d = slices.Concat(d[:40], fragment, d[40:])
+			d[5] += uint8(len(fragment))
+			d[6] = packet.Fragment
+		} else {
+			d[7] = 8
+		}
+		require.Equal(t, contract.NoAnswer, contract.Judge(d, udpProtocol, &a))
+		require.Equal(t, contract.NoAnswer, contract.Judge(d[:len(b)/2], udpProtocol, &a))
 	}
 }
 

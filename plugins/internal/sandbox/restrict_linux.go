@@ -24,12 +24,10 @@ func restrict(dir string) (missing, error) {
 	return nil, nil
 }
 
-// dropCapabilities empties the ambient, inheritable and bounding sets. Without
-// CAP_SETPCAP the bounding set stays, which no_new_privs makes harmless.
+// dropCapabilities empties the bounding and the inheritable set, and with that
+// the ambient one. Without CAP_SETPCAP the bounding set stays, which
+// no_new_privs makes harmless.
 func dropCapabilities() error {
-	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil && err != unix.EINVAL {
-		return fmt.Errorf("ambient capabilities: %w", err)
-	}
 	for c := uintptr(0); ; c++ {
 		err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0)
 		if err == unix.EINVAL || err == unix.EPERM {

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -34,6 +35,11 @@ func TestMain(m *testing.M) {
 	case "wait":
 		fmt.Println("ready")
 		select {}
+	case "leaver":
+		cmd := exec.Command("/proc/self/exe")
+		cmd.Env = []string{"MODE=wait"}
+		cmd.Stdout = os.Stdout
+		must(cmd.Start())
 	case "family":
 		cmd := exec.Command("/proc/self/exe")
 		cmd.Env = []string{"MODE=wait"}
@@ -70,6 +76,7 @@ type report struct {
 	Elsewhere  string            // of a file in a directory that is open to all
 	Inside     string            // of a file in its own directory
 	Overwrite  string            // of a file that anybody may write to
+	Shorten    string            // of that file
 	Program    string            // of writing to its own program
 	Signal     string            // of a signal to its parent's process
 }
@@ -126,6 +133,7 @@ func look() report {
 	r.Elsewhere = create(os.Getenv("OPEN"), os.O_CREATE|os.O_EXCL)
 	r.Inside = create(os.Getenv("OWN"), os.O_CREATE|os.O_EXCL)
 	r.Overwrite = fmt.Sprint(truncate(os.Getenv("WRITABLE")))
+	r.Shorten = reason(os.Truncate(os.Getenv("WRITABLE"), 1))
 	r.Program = fmt.Sprint(truncate("/proc/self/fd/3"))
 	if pid, err := strconv.Atoi(os.Getenv("HOST")); err == nil {
 		r.Signal = fmt.Sprint(unix.Kill(pid, 0))
@@ -317,6 +325,7 @@ func TestConfined(t *testing.T) {
 	require.Equal(t, "permission denied", got.Elsewhere)
 	require.Equal(t, "<nil>", got.Inside)
 	require.Equal(t, "permission denied", got.Overwrite)
+	require.Equal(t, "permission denied", got.Shorten)
 	require.Contains(t, []string{"operation not permitted", "permission denied", "text file busy"}, got.Program)
 	require.Equal(t, "no such process", got.Signal)
 	require.NoFileExists(t, filepath.Join(os.TempDir(), "made"))
@@ -405,7 +414,7 @@ func TestLookupUser(t *testing.T) {
 }
 
 // asHost runs a host in another process, which may have other rights.
-func asHost(t *testing.T, inner string, attr *syscall.SysProcAttr, without ...uintptr) (*exec.Cmd, *os.File) {
+func asHost(t *testing.T, inner string, attr *syscall.SysProcAttr, before func() error) (*exec.Cmd, *os.File) {
 	t.Helper()
 	r, w, err := os.Pipe()
 	require.NoError(t, err)
@@ -428,11 +437,9 @@ func asHost(t *testing.T, inner string, attr *syscall.SysProcAttr, without ...ui
 	failed := make(chan error)
 	go func() {
 		runtime.LockOSThread() // which ends with the goroutine, and its lack with it
-		for _, c := range without {
-			if err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); err != nil {
-				failed <- err
-				return
-			}
+		if err := before(); err != nil {
+			failed <- err
+			return
 		}
 		failed <- cmd.Start()
 	}()
@@ -440,14 +447,21 @@ func asHost(t *testing.T, inner string, attr *syscall.SysProcAttr, without ...ui
 	return cmd, r
 }
 
-// In many containers root has no more than this lacks.
-var container = []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_SYS_RESOURCE, unix.CAP_SYS_PTRACE}
+// inContainer takes from the calling thread what root lacks in many containers.
+func inContainer() error {
+	for _, c := range []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_SYS_RESOURCE, unix.CAP_SYS_PTRACE} {
+		if err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 func TestInContainer(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to be less than root")
 	}
-	cmd, out := asHost(t, "report", nil, container...)
+	cmd, out := asHost(t, "report", nil, inContainer)
 	require.Equal(t, "missing: no namespaces: it has the network, and its children may outlive it", line(t, out))
 	got := reported(t, out)
 	require.NoError(t, cmd.Wait())
@@ -457,17 +471,22 @@ func TestInContainer(t *testing.T) {
 	require.Equal(t, unix.Rlimit{}, got.Limits[unix.RLIMIT_FSIZE])
 	require.Equal(t, "operation not permitted", got.Signal, "Landlock, or the other user")
 
-	cmd, out = asHost(t, "wait", nil, container...)
+	cmd, out = asHost(t, "wait", nil, inContainer)
 	line(t, out)
 	require.Equal(t, "ready", line(t, out))
 	require.NoError(t, cmd.Process.Signal(unix.SIGKILL))
 	require.ErrorContains(t, cmd.Wait(), "signal: killed")
 	silence(t, out)
+
+	// Children that stayed in its session do not outlive it.
+	cmd, out = asHost(t, "leaver", nil, inContainer)
+	require.Contains(t, silence(t, out), "exit status 0")
+	require.NoError(t, cmd.Wait())
 }
 
 func TestHostIsKilled(t *testing.T) {
 	for _, inner := range []string{"wait", "family"} {
-		cmd, out := asHost(t, inner, nil)
+		cmd, out := asHost(t, inner, nil, func() error { return nil })
 		for said := ""; said != "ready"; {
 			said = line(t, out)
 			if inner == "family" && strings.HasPrefix(said, "missing: no namespaces") {
@@ -480,33 +499,69 @@ func TestHostIsKilled(t *testing.T) {
 	}
 }
 
-// A host that is no root but was given a capability keeps it to itself.
+// A host that is no root but was given a capability keeps it to itself, also
+// where the kernel lets only root make namespaces.
 func TestWithoutRoot(t *testing.T) {
-	attr := &syscall.SysProcAttr{}
-	if os.Geteuid() == 0 {
-		attr.Credential = &syscall.Credential{Uid: 61235, Gid: 61235}
-		attr.AmbientCaps = []uintptr{unix.CAP_NET_RAW}
+	for _, namespaces := range []bool{true, false} {
+		attr := &syscall.SysProcAttr{}
+		if os.Geteuid() == 0 {
+			attr.Credential = &syscall.Credential{Uid: 61235, Gid: 61235}
+			attr.AmbientCaps = []uintptr{unix.CAP_NET_RAW}
+		}
+		before := func() error { return nil }
+		if !namespaces {
+			before = forbidNamespaces
+		}
+		cmd, out := asHost(t, "report", attr, before)
+		said := line(t, out)
+		missing, lacks := strings.CutPrefix(said, "missing: ")
+		if lacks {
+			said = line(t, out)
+		}
+		if !namespaces {
+			require.Contains(t, missing, "no namespaces")
+		}
+		var got report
+		require.NoError(t, json.Unmarshal([]byte(said), &got))
+		require.NoError(t, cmd.Wait())
+		for _, set := range []string{"CapInh", "CapPrm", "CapEff", "CapAmb"} {
+			require.Equal(t, "0000000000000000", got.Status[set], set)
+		}
+		require.Equal(t, "1", got.Status["NoNewPrivs"])
+		for name, err := range got.Raw {
+			require.Contains(t, []string{"operation not permitted", "permission denied"}, err, name)
+		}
+		require.Equal(t, unix.Rlimit{}, got.Limits[unix.RLIMIT_FSIZE])
+		require.Equal(t, "permission denied", got.Elsewhere)
+		require.Equal(t, "permission denied", got.Overwrite)
+		require.Equal(t, "permission denied", got.Shorten)
+		require.Equal(t, "<nil>", got.Inside)
+		want := "no such process"
+		if strings.Contains(missing, "namespaces") {
+			want = "operation not permitted" // as Landlock has it: the user is the same
+		}
+		require.Equal(t, want, got.Signal)
+		silence(t, out)
 	}
-	cmd, out := asHost(t, "report", attr)
-	said := line(t, out)
-	var got report
-	if missing, ok := strings.CutPrefix(said, "missing: "); ok {
-		t.Log(missing)
-		said = line(t, out)
+}
+
+// forbidNamespaces has the kernel refuse the calling thread and its children
+// user namespaces.
+func forbidNamespaces() error {
+	const clone = 16 // where the first argument is in seccomp's data
+	filter := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_CLONE, Jf: 3},
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: clone},
+		{Code: unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K, K: unix.CLONE_NEWUSER, Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
 	}
-	require.NoError(t, json.Unmarshal([]byte(said), &got))
-	require.NoError(t, cmd.Wait())
-	for _, set := range []string{"CapInh", "CapPrm", "CapEff", "CapAmb"} {
-		require.Equal(t, "0000000000000000", got.Status[set], set)
+	if os.Geteuid() != 0 { // who may not filter otherwise
+		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+			return err
+		}
 	}
-	require.Equal(t, "1", got.Status["NoNewPrivs"])
-	for name, err := range got.Raw {
-		require.Contains(t, []string{"operation not permitted", "permission denied"}, err, name)
-	}
-	require.Equal(t, unix.Rlimit{}, got.Limits[unix.RLIMIT_FSIZE])
-	require.Equal(t, "permission denied", got.Elsewhere)
-	require.Equal(t, "permission denied", got.Overwrite)
-	require.Equal(t, "<nil>", got.Inside)
-	require.Contains(t, []string{"no such process", "operation not permitted"}, got.Signal)
-	silence(t, out)
+	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	return unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&program)), 0, 0)
 }
