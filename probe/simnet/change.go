@@ -112,6 +112,9 @@ func (c *compiler) fail(drawing string, down bool) (func(), error) {
 		if err != nil {
 			return nil, err
 		}
+		if c.toggles += len(via); c.toggles > maxToggles {
+			return nil, fmt.Errorf("%q, want at most %d links taken down or up by all changes", drawing, maxToggles)
+		}
 		for _, v := range via {
 			i := &nd.ifaces[v]
 			out = append(out, i.out, c.n.nodes[i.peer].ifaces[i.remote].out)

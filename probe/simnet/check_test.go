@@ -1,6 +1,7 @@
 package simnet_test
 
 import (
+	"fmt"
 	"math"
 	"net/netip"
 	"strings"
@@ -81,6 +82,27 @@ func TestCheck(t *testing.T) {
 		{"sites[1].name", `"a" is the name of sites[0] already`, func(s *simnet.Scenario) { s.Sites[1].Name = "a" }},
 		{"hosts[0].name", "sites[0]", func(s *simnet.Scenario) { s.Hosts[0].Name = "a" }},
 		{"routers[0].name", "hosts[0]", func(s *simnet.Scenario) { s.Routers[0].Name = "h" }},
+		{"routes[4098]", `"r1" has 4096 routes already`, func(s *simnet.Scenario) {
+			for i := range 5000 {
+				to := netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64, byte(i >> 8), byte(i)}), 32)
+				s.Routes = append(s.Routes, simnet.Route{At: "r1", To: to, Via: []string{"r2"}})
+			}
+		}},
+		{"hosts[4098].addresses[0]", "198.51.100.200/32 belongs to 4096 others already", func(s *simnet.Scenario) {
+			for i := range 5000 {
+				name := fmt.Sprintf("same%d", i)
+				s.Hosts = append(s.Hosts, simnet.Host{Name: name, Addresses: addrs("198.51.100.200")})
+				s.Links = append(s.Links, simnet.Link{Draw: name + " -- own"})
+			}
+		}},
+		{"changes[532].down", "want at most 1048576 links", func(s *simnet.Scenario) {
+			for range 2000 {
+				s.Links = append(s.Links, simnet.Link{Draw: "own -- h"})
+			}
+			for range 600 {
+				s.Changes = append(s.Changes, simnet.Change{Down: "own -- h"})
+			}
+		}},
 		{"sites[3]", `"x" has no link`, func(s *simnet.Scenario) { s.Sites = append(s.Sites, simnet.Site{Host: simnet.Host{Name: "x"}}) }},
 		{"sites[0].addresses[1]", "no address", func(s *simnet.Scenario) { s.Sites[0].Addresses = []netip.Addr{a4, {}} }},
 		{"hosts[0].addresses[0]", "224.0.0.1, want a unicast", func(s *simnet.Scenario) { s.Hosts[0].Addresses = addrs("224.0.0.1") }},

@@ -12,6 +12,10 @@ import (
 const (
 	maxDelay = time.Hour
 	maxNodes = 1 << 20
+	// What a scenario may have at most of things that are searched one by one.
+	maxSharers = 1 << 12 // of an address
+	maxStatics = 1 << 12 // routes of a router
+	maxToggles = 1 << 20 // links that changes take down or up
 	// ample is the number of links up to which each gets a wide prefix.
 	ample = 512
 )
@@ -23,6 +27,8 @@ type compiler struct {
 	// where each node was declared; empty: only drawn
 	where []string
 	links []link
+
+	toggles int
 }
 
 type link struct {
@@ -212,8 +218,12 @@ func (c *compiler) draw() error {
 			c.links = append(c.links, link{segment: s, where: where, there: there, back: back, prefixes: l.Prefixes})
 		}
 	}
+	linked := map[string]bool{}
+	for i := range c.links {
+		linked[c.links[i].a], linked[c.links[i].b] = true, true
+	}
 	for i, nd := range c.n.nodes {
-		if nd.kind == siteKind && !slices.ContainsFunc(c.links, func(l link) bool { return l.a == nd.name || l.b == nd.name }) {
+		if nd.kind == siteKind && !linked[nd.name] {
 			return wrong(c.where[i], "site %q has no link, want one drawn", nd.name)
 		}
 	}

@@ -69,6 +69,9 @@ func (c *compiler) own() error {
 		if len(e.owners) == 1 {
 			return nil
 		}
+		if len(e.owners) > maxSharers {
+			return wrong(where, "%v belongs to %d others already, want no more", p, len(e.owners)-1)
+		}
 		if first := c.n.nodes[e.owners[0]]; nd.router != nil || first.router != nil {
 			return wrong(where, "%v belongs to %q already, want another: only sites and hosts may share", p, first.name)
 		}

@@ -28,6 +28,9 @@ func (c *compiler) setRoute(r *Route, where string) error {
 	if err != nil {
 		return err
 	}
+	if len(nd.statics) >= maxStatics {
+		return wrong(where, "%q has %d routes already, want no more", nd.name, maxStatics)
+	}
 	if slices.ContainsFunc(nd.statics, func(o static) bool { return o.to == s.to }) {
 		return wrong(where+".to", "%q has a route to %v already, want one, with several neighbours if need be", nd.name, r.To)
 	}
