@@ -114,7 +114,8 @@ func (r *run) thin() {
 	if n%2 == 0 {
 		kept = append(kept, r.samples[n-2])
 	}
-	r.samples = append(kept, r.samples[n-1])
+	kept = append(kept, r.samples[n-1])
+	r.samples = kept
 }
 
 // at intersects what all samples say of the offset at a time.
