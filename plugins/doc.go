@@ -38,8 +38,12 @@
 //
 // Run by hand, the program says so, with its checksum.
 //
+// plugins/README.md is a tutorial, from an empty folder to a measurement on a
+// simulated network.
+//
 // In other languages than Go, the contract is all there is to know:
-// plugins/proto/voltadomar/plugin/v1/plugin.proto.
+// plugins/proto/voltadomar/plugin/v1/plugin.proto. examples/plugin-python knows
+// nothing else.
 //
 // # For who runs one
 //
