@@ -11,6 +11,7 @@
 package offset
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -60,10 +61,14 @@ type sample struct {
 const (
 	maxSamples = 256 // of a run
 	maxRuns    = 16
+	// maxOffset is what is believed of a clock: more than the 56 years that one
+	// without a battery is off, less than what overflows.
+	maxOffset = 1 << 61
 )
 
 // Add takes in an exchange. It reports false for one that cannot be: that ends
-// before it begins, or whose other side took longer than the whole. stepped
+// before it begins, whose other side took longer than the whole, or that puts
+// the clocks more than 73 years apart. stepped
 // says that the clock was set since the one before, by its own account or
 // because both cannot be true of a clock that was not. A step that the clock
 // does not own up to, and that is smaller than the round trip, goes unnoticed.
@@ -76,6 +81,11 @@ func (e *Estimator) Add(x Exchange) (ok, stepped bool) {
 	// exchange, during which it drifted.
 	drift := grow(whole) + 1
 	s := sample{at: x.T1.Add(whole / 2), lo: x.T3.Sub(x.T4) - drift, hi: x.T2.Sub(x.T1) + drift}
+	// An interval that ends before it begins is what a reference that was set
+	// meanwhile makes, or an overflow.
+	if s.lo > s.hi || s.lo < -maxOffset || s.hi > maxOffset {
+		return false, false
+	}
 	last := len(e.runs) - 1
 	if last >= 0 {
 		r := &e.runs[last]
@@ -170,12 +180,8 @@ func (e *Estimator) Of(theirs time.Time, step uint64, from, to time.Time) (time.
 		if r.step != step {
 			continue
 		}
-		lo, hi := r.at(r.last())
-		t := theirs.Add(-(lo + (hi-lo)/2))
-		lo, hi = r.at(t)
-		t = theirs.Add(-(lo + (hi-lo)/2))
-		bound := (hi-lo)/2 + 1
-		slack := bound + grow(bound) + time.Microsecond
+		t, bound := r.when(theirs)
+		slack := bound + time.Microsecond
 		// Of a setting that the clock did not own up to it is not known when
 		// it was, between two exchanges.
 		secret := i > 0 && e.runs[i-1].step == step && t.Before(r.first())
@@ -190,6 +196,23 @@ func (e *Estimator) Of(theirs time.Time, step uint64, from, to time.Time) (time.
 	return time.Time{}, Estimate{}, false
 }
 
+// when is the reference's time at which the other clock read theirs, and by how
+// much that can be wrong.
+func (r *run) when(theirs time.Time) (t time.Time, bound time.Duration) {
+	t = r.last()
+	for range 3 {
+		lo, hi := r.at(t)
+		guess := theirs.Add(-(lo + (hi-lo)/2))
+		// The offset that was asked for is that at t, and the true time is as
+		// far from there as the guess, and as the guess is wrong.
+		bound = (hi-lo)/2 + 1
+		apart := bound + guess.Sub(t).Abs()
+		bound += grow(apart+grow(2*apart)) + 1
+		t = guess
+	}
+	return t, bound
+}
+
 // skew is the slope of a line through the tightest samples of the first and
 // the second half of a run.
 func (r *run) skew() float64 {
@@ -198,7 +221,7 @@ func (r *run) skew() float64 {
 		return 0
 	}
 	tightest := func(s []sample) sample {
-		return slices.MinFunc(s, func(a, b sample) int { return int((a.hi - a.lo) - (b.hi - b.lo)) })
+		return slices.MinFunc(s, func(a, b sample) int { return cmp.Compare(a.hi-a.lo, b.hi-b.lo) })
 	}
 	a, b := tightest(r.samples[:n/2]), tightest(r.samples[n/2:])
 	span := b.at.Sub(a.at)

@@ -1,6 +1,7 @@
 package offset_test
 
 import (
+	"math"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -205,7 +206,44 @@ func TestAnything(t *testing.T) {
 			theirs := c.read(when)
 			found, got, ok := e.Of(theirs, 0, epoch.Add(when), epoch.Add(when))
 			require.True(t, ok)
-			require.LessOrEqual(t, found.Sub(epoch.Add(when)).Abs(), got.Bound+time.Microsecond)
+			require.LessOrEqual(t, found.Sub(epoch.Add(when)).Abs(), got.Bound)
 		}
 	})
+}
+
+// TestOfLongAgo has a clock of the worst skew read long before the newest
+// exchange: the time that is found is within its bound.
+func TestOfLongAgo(t *testing.T) {
+	for _, skew := range []float64{-199e-6, 199e-6} {
+		c := wrongClock{skew: skew}
+		var e offset.Estimator
+		for at := time.Duration(0); at < time.Hour; at += time.Minute {
+			e.Add(c.exchange(at, time.Microsecond, 0, time.Microsecond))
+		}
+		for _, at := range []time.Duration{0, time.Minute, 30 * time.Minute} {
+			when, got, ok := e.Of(c.read(at), 0, epoch.Add(at), epoch.Add(at))
+			require.True(t, ok, at)
+			require.LessOrEqual(t, when.Sub(epoch.Add(at)).Abs(), got.Bound, at)
+			require.LessOrEqual(t, (got.Offset - c.offset(at)).Abs(), got.Bound, at)
+		}
+	}
+}
+
+// TestAbsurd has clocks that are off by more than can be reckoned with.
+func TestAbsurd(t *testing.T) {
+	for _, theirs := range []time.Time{time.Unix(0, math.MinInt64), time.Unix(0, math.MaxInt64), {}, time.Unix(1<<40, 0), time.Unix(-1<<40, 0)} {
+		var e offset.Estimator
+		ok, _ := e.Add(offset.Exchange{T1: epoch, T2: theirs, T3: theirs, T4: epoch.Add(time.Millisecond)})
+		require.False(t, ok, theirs)
+		_, ok = e.At(epoch)
+		require.False(t, ok)
+	}
+	var e offset.Estimator
+	zero := time.Unix(0, 0)
+	ok, _ := e.Add(offset.Exchange{T1: epoch, T2: zero, T3: zero, T4: epoch.Add(time.Millisecond)})
+	require.True(t, ok, "a clock that was never set")
+	for _, theirs := range []time.Time{time.Unix(0, math.MinInt64), time.Unix(0, math.MaxInt64), {}, time.Unix(1<<40, 0)} {
+		_, _, ok = e.Of(theirs, 0, epoch, epoch.Add(time.Second))
+		require.False(t, ok, theirs)
+	}
 }
