@@ -191,3 +191,11 @@ func TestTextOfTwoClocks(t *testing.T) {
 	require.Contains(t, tr.Text(), "2  203.0.113.10 (203.0.113.10) a  2.000? ms  35.432±0.210 ms  35.432±0.210 ms\n# ±: ")
 	require.Contains(t, tr.Text(), "\n# ?: ")
 }
+
+func TestTextOfUserStamps(t *testing.T) {
+	tr := path("a a a", "D D D")
+	require.NotContains(t, tr.Text(), "user space")
+	tr.Hops[0].Probes[1].SentStamp = "user"
+	tr.Hops[1].Probes[2].RecvStamp = "user"
+	require.Contains(t, tr.Text(), "\n# 2 times taken in user space")
+}

@@ -62,6 +62,7 @@ type textWriter struct {
 	corrected bool // a time of two clocks with a known offset was printed
 	twoClocks bool // a time of two clocks was printed
 	noTime    bool // an unknown time was printed
+	user      int  // times printed that do not rest on the kernel's stamps alone
 }
 
 func (w *textWriter) header() {
@@ -171,6 +172,9 @@ func (w *textWriter) time(p *Probe) {
 		w.b = append(w.b, "? ms"...)
 		return
 	}
+	if user := probe.UserStamp.String(); p.SentStamp == user || p.RecvStamp == user {
+		w.user++
+	}
 	switch {
 	case !p.OneClock && p.Delay != nil && p.Bound != nil:
 		w.corrected = true
@@ -246,6 +250,9 @@ func (w *textWriter) remarks() {
 	}
 	if w.noTime {
 		w.remark("? ms: the time of sending or receiving is not known")
+	}
+	if w.user > 0 {
+		w.remark(fmt.Sprintf("%d times taken in user space, not by the kernel: too long by what the hosts were busy with", w.user))
 	}
 	if t.Partial != "" {
 		w.remark("partial: " + t.Partial)
