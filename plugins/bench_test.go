@@ -3,22 +3,18 @@
 package plugins_test
 
 import (
-	"fmt"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"bitbucket.org/uwpatio/voltadomar/plugins"
 	"bitbucket.org/uwpatio/voltadomar/probe"
-	"bitbucket.org/uwpatio/voltadomar/probe/icmp"
 	"bitbucket.org/uwpatio/voltadomar/probe/probetest"
-	"bitbucket.org/uwpatio/voltadomar/probe/tcp"
-	"bitbucket.org/uwpatio/voltadomar/probe/udp"
 )
 
-// probers are the built-in ones by name.
-var probers = map[string]probe.Prober{"udp": udp.Prober{}, "icmp": icmp.Prober{}, "tcp": tcp.Prober{}}
+const batch = 1024
 
 // sweep returns n probes: of a trace to one destination, or each to another.
 func sweep(n int, trace, v6 bool) []probe.Probe {
@@ -41,65 +37,71 @@ func sweep(n int, trace, v6 bool) []probe.Probe {
 	return ps
 }
 
-const batch = 1024
+// compare measures a batch by the plugin of a type, and says what one of its
+// probes costs and how many times as much as in process.
+func compare(b *testing.B, inprocess, plugin func()) {
+	began, n := time.Now(), 0
+	for ; time.Since(began) < 50*time.Millisecond; n++ {
+		inprocess()
+	}
+	here := time.Since(began) / time.Duration(n)
+	for b.Loop() {
+		plugin()
+	}
+	there := b.Elapsed() / time.Duration(b.N)
+	b.ReportMetric(float64(there.Nanoseconds())/batch, "ns/probe")
+	b.ReportMetric(float64(here.Nanoseconds())/batch, "ns/inprocess")
+	b.ReportMetric(float64(there)/float64(here), "times")
+}
 
 func BenchmarkBuild(b *testing.B) {
-	for _, name := range []string{"udp", "icmp", "tcp"} {
-		for _, trace := range []bool{true, false} {
-			ps := sweep(batch, trace, false)
-			kind := map[bool]string{true: "trace", false: "sweep"}[trace]
-			b.Run(fmt.Sprintf("%s/%s/inprocess", name, kind), func(b *testing.B) {
-				var buf []byte
-				for b.Loop() {
+	for _, mode := range []string{"udp", "icmp", "tcp"} {
+		for kind, trace := range map[string]bool{"trace": true, "sweep": false} {
+			b.Run(mode+"/"+kind, func(b *testing.B) {
+				p := open(b, config(b, mode))
+				ps, out := sweep(batch, trace, false), make([]probe.Built, batch)
+				typ, buf := types[mode], []byte(nil)
+				compare(b, func() {
 					for i := range ps {
-						buf, _ = probers[name].Build(buf[:0], &ps[i])
+						buf, _ = typ.Build(buf[:0], &ps[i])
 					}
-				}
-				perItem(b)
-			})
-			b.Run(fmt.Sprintf("%s/%s/plugin", name, kind), func(b *testing.B) {
-				p := open(b, config(b, name))
-				out := make([]probe.Built, len(ps))
-				for b.Loop() {
-					require.NoError(b, p.BuildAll(b.Context(), ps, out))
-				}
-				perItem(b)
+				}, func() { require.NoError(b, p.BuildAll(b.Context(), ps, out)) })
 			})
 		}
 	}
 }
 
 func BenchmarkMatch(b *testing.B) {
-	for _, name := range []string{"udp", "icmp", "tcp"} {
-		var answers [][]byte
-		for _, p := range sweep(batch, false, false) {
-			d, err := probers[name].Build(nil, &p)
-			require.NoError(b, err)
-			answers = append(answers, probetest.DirectAnswers(d)[0])
-		}
-		b.Run(name+"/inprocess", func(b *testing.B) {
-			var a probe.Answer
-			for b.Loop() {
+	for _, mode := range []string{"udp", "icmp", "tcp"} {
+		b.Run(mode, func(b *testing.B) {
+			p := open(b, config(b, mode))
+			typ, out := types[mode], make([]probe.Matched, batch)
+			var answers [][]byte
+			for _, p := range sweep(batch, false, false) {
+				d, err := typ.Build(nil, &p)
+				require.NoError(b, err)
+				answers = append(answers, probetest.DirectAnswers(d)[0])
+			}
+			compare(b, func() {
+				var a probe.Answer
 				for _, d := range answers {
-					probers[name].Match(d, &a)
+					typ.Match(d, &a)
 				}
-			}
-			perItem(b)
-		})
-		b.Run(name+"/plugin", func(b *testing.B) {
-			p := open(b, config(b, name))
-			out := make([]probe.Matched, len(answers))
-			for b.Loop() {
-				require.NoError(b, p.MatchAll(b.Context(), answers, out))
-			}
+			}, func() { require.NoError(b, p.MatchAll(b.Context(), answers, out)) })
 			require.True(b, out[0].OK)
-			perItem(b)
 		})
 	}
 }
 
-func perItem(b *testing.B) {
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/batch, "ns/item")
+// One probe at a time costs a way to the plugin and back each.
+func BenchmarkBuildOne(b *testing.B) {
+	p := open(b, config(b, "udp"))
+	var buf []byte
+	for b.Loop() {
+		var err error
+		buf, err = p.Build(buf[:0], probeTo(fine))
+		require.NoError(b, err)
+	}
 }
 
 func BenchmarkOpen(b *testing.B) {

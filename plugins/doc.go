@@ -67,6 +67,10 @@
 //     none, and on hosts that let only root make them, children that leave the
 //     plugin's session can outlive it.
 //
+// Nothing is left of it on disk once it has started; what a host leaves in
+// [os.TempDir] that is killed in that moment, the next Open removes. On a host
+// that is root, others need the way through that directory.
+//
 // On other systems it has the environment, input and session, but the rights of
 // the host's user, and is not killed with the host: a plugin that uses [Serve]
 // ends by itself.

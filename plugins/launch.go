@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,8 +37,8 @@ const undying = 5 * time.Second
 type launch struct {
 	*process
 	client *goplugin.Client
-	dir    string // of the socket, gone once it is connected to
-	dead   bool   // in the end
+	dir    *socketDir // gone once it is connected to
+	dead   bool       // in the end
 }
 
 // start starts a process and opens the session with it.
@@ -53,14 +54,17 @@ func (p *Plugin) start(ctx context.Context) (*instance, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrStart, err)
 	}
+	dir, err := newSocketDir()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrStart, err)
+	}
 	pr := &process{
 		log: newOutput(p.log),
 		command: sandbox.Command{
-			Program: program, Path: p.c.Path, User: p.user, Limits: p.c.Limits.settle(),
-			Env: append(p.c.Env[:len(p.c.Env):len(p.c.Env)], "PLUGIN_CLIENT_CERT="+certPEM),
+			Program: program, Path: p.c.Path, Dir: dir.path, User: p.user, Limits: p.c.Limits.settle(),
 		},
 	}
-	l := &launch{process: pr}
+	l := &launch{process: pr, dir: dir}
 	l.client = goplugin.NewClient(&goplugin.ClientConfig{
 		HandshakeConfig:  handshakeConfig,
 		VersionedPlugins: map[int]goplugin.PluginSet{contract.Version: {serviceName: connector{}}},
@@ -70,11 +74,12 @@ func (p *Plugin) start(ctx context.Context) (*instance, error) {
 		Logger:           hclog.NewNullLogger(),
 		// As AutoMTLS, but with a curve that all TLS libraries know.
 		TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, ServerName: "localhost"},
-		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, dir string) (runner.Runner, error) {
-			l.dir = dir
-			pr.command.Dir = dir
-			pr.command.Env = append(pr.command.Env, cmd.Env...)
-			return pr, nil
+		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, tmp string) (runner.Runner, error) {
+			// Instead of a directory that nobody would find should we be killed.
+			set := goplugin.EnvUnixSocketDir + "="
+			env := slices.DeleteFunc(cmd.Env, func(e string) bool { return strings.HasPrefix(e, set) })
+			pr.command.Env = slices.Concat(env, []string{set + dir.path, "PLUGIN_CLIENT_CERT=" + certPEM}, p.c.Env)
+			return pr, os.Remove(tmp)
 		},
 		GRPCDialOptions: dialOptions(pr),
 	})
@@ -119,7 +124,7 @@ func (p *Plugin) session(ctx context.Context, l *launch) (*instance, error) {
 	}
 	// The plugin is connected to: nobody else shall be, and nothing be left
 	// behind should this process be killed.
-	if err := os.RemoveAll(l.dir); err != nil {
+	if err := l.dir.remove(); err != nil {
 		hangUp()
 		return nil, fmt.Errorf("%w: %w", ErrStart, err)
 	}
@@ -201,7 +206,7 @@ func (l *launch) why(err error) error {
 
 // release waits until nothing of a process is left. It has been killed.
 func (l *launch) release() {
-	os.RemoveAll(l.dir)
+	_ = l.dir.remove()
 	if l.dead = l.gone(); l.dead {
 		l.client.Kill()
 	}

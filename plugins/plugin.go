@@ -71,6 +71,7 @@ func Open(ctx context.Context, c Config) (*Plugin, error) {
 	}
 	p := &Plugin{c: c, user: user, log: c.Logger.With("plugin", c.Path), done: make(chan struct{})}
 	p.p = p
+	sweep()
 	p.closing, p.close = context.WithCancel(context.Background())
 	in, err := p.start(ctx)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"bitbucket.org/uwpatio/voltadomar/plugins"
 	"bitbucket.org/uwpatio/voltadomar/probe"
@@ -268,6 +269,36 @@ func TestWrongConfig(t *testing.T) {
 	c.Path, err = os.Executable()
 	require.NoError(t, err)
 	works(t, open(t, c))
+}
+
+// What killed hosts left is removed, but not what others still use.
+func TestSweep(t *testing.T) {
+	long := time.Now().Add(-time.Hour)
+	make := func(name string, at time.Time) string {
+		dir := filepath.Join(os.TempDir(), name)
+		require.NoError(t, os.Mkdir(dir, 0o700))
+		t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "plugin1"), nil, 0o600))
+		require.NoError(t, os.Chtimes(dir, at, at))
+		return dir
+	}
+	left, young, foreign := make("voltadomar-plugin-1", long), make("voltadomar-plugin-2", time.Now()), make("plugin-dir3", long)
+	used := make("voltadomar-plugin-4", long)
+	lock, err := os.Open(used)
+	require.NoError(t, err)
+	defer lock.Close()
+	require.NoError(t, unix.Flock(int(lock.Fd()), unix.LOCK_EX))
+	link := filepath.Join(os.TempDir(), "voltadomar-plugin-5")
+	require.NoError(t, os.Symlink(foreign, link))
+	defer os.Remove(link)
+	times := []unix.Timeval{unix.NsecToTimeval(long.UnixNano()), unix.NsecToTimeval(long.UnixNano())}
+	require.NoError(t, unix.Lutimes(link, times))
+
+	open(t, config(t, "udp"))
+	require.NoDirExists(t, left)
+	for _, dir := range []string{young, foreign, used, link} {
+		require.FileExists(t, filepath.Join(dir, "plugin1"))
+	}
 }
 
 // Who runs a plugin by hand learns what it is for.

@@ -327,7 +327,7 @@ func described(answer func(stream pluginv1.Plugin_SessionServer, m *pluginv1.ToP
 		for {
 			m, err := stream.Recv()
 			if err != nil {
-				return err
+				os.Exit(0) // the host has gone
 			}
 			if err := answer(stream, m); errors.Is(err, io.EOF) {
 				return nil

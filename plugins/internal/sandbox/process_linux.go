@@ -3,6 +3,7 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"runtime"
 	"sync"
@@ -128,6 +129,48 @@ func (p *Process) wait() {
 type way struct {
 	namespaces uintptr // of CLONE_NEW...
 	stopped    bool    // at its first instruction
+	watched    bool    // not to begin once the caller has ended
+}
+
+// ways yields them, the best first.
+func ways(c *Command) iter.Seq[way] {
+	own := uintptr(unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC)
+	if c.User == nil {
+		own |= unix.CLONE_NEWUSER
+	}
+	return func(yield func(way) bool) {
+		for _, watched := range []bool{true, false} {
+			for _, w := range []way{{own, true, watched}, {own, false, watched}, {0, true, watched}, {0, false, watched}} {
+				if !yield(w) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (w way) missing() (m missing) {
+	if w.namespaces == 0 {
+		m = append(m, "no namespaces: it has the network, and its children may outlive it")
+	}
+	if !w.stopped {
+		m = append(m, "no ptrace: limits began a moment after it did")
+	}
+	if !w.watched {
+		m = append(m, "no view of this process in /proc: it may outlive it if that is killed while it starts")
+	}
+	return m
+}
+
+// path is where the child finds the program, as its file 3. By way of the
+// calling thread's directory it finds nothing if the thread has ended: before
+// the child asked to be killed when it does, which the kernel does not tell a
+// child with a process namespace.
+func (w way) path() string {
+	if w.watched {
+		return fmt.Sprintf("/proc/%d/task/%d/../../../self/fd/3", unix.Getpid(), unix.Gettid())
+	}
+	return "/proc/self/fd/3"
 }
 
 // start runs the program in the best way that this host allows.
@@ -147,23 +190,14 @@ func (p *Process) start(c *Command) error {
 		return err
 	}
 
-	own := uintptr(unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC)
-	if c.User == nil {
-		own |= unix.CLONE_NEWUSER
-	}
-	for _, w := range []way{{own, true}, {own, false}, {0, true}, {0, false}} {
+	for w := range ways(c) {
 		if p.pid, err = fork(c, w, program, null); err != nil {
 			if refused(err) {
 				continue
 			}
 			break
 		}
-		if w.namespaces == 0 {
-			p.missing = append(p.missing, "no namespaces: it has the network, and its children may outlive it")
-		}
-		if !w.stopped {
-			p.missing = append(p.missing, "no ptrace: limits began a moment after it did")
-		}
+		p.missing = append(p.missing, w.missing()...)
 		return p.settle(c, w)
 	}
 	return fmt.Errorf("%s: %w", c.Path, err)
@@ -171,7 +205,7 @@ func (p *Process) start(c *Command) error {
 
 // refused tells whether a way to start may just not be allowed.
 func refused(err error) bool {
-	for _, e := range []error{unix.EPERM, unix.EACCES, unix.EINVAL, unix.ENOSPC, unix.ENOSYS, unix.EUSERS} {
+	for _, e := range []error{unix.EPERM, unix.EACCES, unix.EINVAL, unix.ENOENT, unix.ENOSPC, unix.ENOSYS, unix.EUSERS} {
 		if errors.Is(err, e) {
 			return true
 		}
@@ -203,7 +237,7 @@ func fork(c *Command, w way, program, null *os.File) (int, error) {
 	for len(files) <= inherited {
 		files = append(files, ^uintptr(0)) // closed
 	}
-	pid, err := syscall.ForkExec("/proc/self/fd/3", []string{c.Path}, &syscall.ProcAttr{
+	pid, err := syscall.ForkExec(w.path(), []string{c.Path}, &syscall.ProcAttr{
 		Dir: "/", Env: environment(c), Files: files, Sys: sys,
 	})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -50,6 +51,18 @@ func TestMain(m *testing.M) {
 		select {}
 	case "host":
 		host()
+	case "starter":
+		for range 16 { // so that they have to wait for each other
+			go func() {
+				for {
+					p := begin("wait")
+					fmt.Println("started")
+					p.Kill()
+					<-p.Done()
+				}
+			}()
+		}
+		select {}
 	}
 }
 
@@ -168,17 +181,7 @@ func reason(err error) string {
 // host runs the program that PROGRAM names in MODE INNER, tells where its own
 // process is and what the sandbox lacks, and waits.
 func host() {
-	dir, err := os.MkdirTemp("", "sandbox-test")
-	must(err)
-	defer os.RemoveAll(dir)
-	c := command(dir, os.Getenv("INNER"))
-	if os.Geteuid() == 0 {
-		c.User, err = sandbox.LookupUser("nobody")
-		must(err)
-	}
-	c.Stdout, c.Stderr = os.Stdout, os.Stderr
-	p, err := sandbox.Start(c)
-	must(err)
+	p := begin(os.Getenv("INNER"))
 	if p.Missing() != "" {
 		fmt.Println("missing:", p.Missing())
 	}
@@ -186,6 +189,21 @@ func host() {
 	if os.Getenv("INNER") != "report" {
 		fmt.Println(p.Status())
 	}
+}
+
+// begin starts the program in a mode, in a directory that the test removes.
+func begin(mode string) *sandbox.Process {
+	dir, err := os.MkdirTemp("", "sandbox-test")
+	must(err)
+	c := command(dir, mode)
+	if os.Geteuid() == 0 {
+		c.User, err = sandbox.LookupUser("nobody")
+		must(err)
+	}
+	c.Stdout, c.Stderr = os.Stdout, os.Stderr
+	p, err := sandbox.Start(c)
+	must(err)
+	return p
 }
 
 func command(dir, mode string) *sandbox.Command {
@@ -416,6 +434,11 @@ func TestLookupUser(t *testing.T) {
 // asHost runs a host in another process, which may have other rights.
 func asHost(t *testing.T, inner string, attr *syscall.SysProcAttr, before func() error) (*exec.Cmd, *os.File) {
 	t.Helper()
+	return as(t, "host", inner, attr, before)
+}
+
+func as(t *testing.T, mode, inner string, attr *syscall.SysProcAttr, before func() error) (*exec.Cmd, *os.File) {
+	t.Helper()
 	r, w, err := os.Pipe()
 	require.NoError(t, err)
 	t.Cleanup(func() { r.Close() })
@@ -431,7 +454,7 @@ func asHost(t *testing.T, inner string, attr *syscall.SysProcAttr, before func()
 	require.NoError(t, os.WriteFile(writable, []byte("kept"), 0o600))
 	require.NoError(t, os.Chmod(writable, 0o666))
 	cmd := exec.Command(path)
-	cmd.Env = []string{"MODE=host", "INNER=" + inner, "TMPDIR=" + tmp, "WRITABLE=" + writable}
+	cmd.Env = []string{"MODE=" + mode, "INNER=" + inner, "TMPDIR=" + tmp, "WRITABLE=" + writable}
 	cmd.Stdout, cmd.Stderr = w, os.Stderr
 	cmd.SysProcAttr = attr
 	failed := make(chan error)
@@ -491,6 +514,21 @@ func TestHostIsKilled(t *testing.T) {
 			said = line(t, out)
 			if inner == "family" && strings.HasPrefix(said, "missing: no namespaces") {
 				t.Skip(said)
+			}
+		}
+		require.NoError(t, cmd.Process.Signal(unix.SIGKILL))
+		require.ErrorContains(t, cmd.Wait(), "signal: killed")
+		silence(t, out)
+	}
+}
+
+// However little of a program has started when its host is killed, none is left.
+func TestHostIsKilledWhileStarting(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(5, 6))
+	for range 6 {
+		cmd, out := as(t, "starter", "", nil, func() error { return nil })
+		for range rnd.IntN(20) {
+			for line(t, out) != "started" {
 			}
 		}
 		require.NoError(t, cmd.Process.Signal(unix.SIGKILL))
