@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	maxGaps  = 64 // of a session that are told apart
+	maxGaps  = 16 // of an agent and kind that are told apart in a session
 	maxDiffs = 64 // differences of tags that are counted
 )
 
@@ -48,22 +48,36 @@ func (s *session) responds(a *agent) {
 	}
 }
 
-// gap books a time in which an agent could not capture. One that begins within
-// another of its kind extends it.
+// gap books a time in which an agent could not capture. One that overlaps
+// another of its kind extends it, and too many become one.
 func (s *session) gap(a *agent, kind result.GapKind, from, to time.Time, count uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	from = later(from, s.began)
-	for i := range s.gaps {
-		g := &s.gaps[i]
-		if g.Agent == a.Agent && g.Kind == kind && (!g.To.IsZero() && !from.After(g.To) || len(s.gaps) >= maxGaps) {
-			g.To, g.Count = to, g.Count+count
-			return
+	if !to.IsZero() && to.Before(s.began) {
+		return
+	}
+	all := result.Gap{Agent: a.Agent, Kind: kind, From: later(from, s.began), To: to, Count: count}
+	same := 0
+	for _, g := range s.gaps {
+		if g.Agent == a.Agent && g.Kind == kind {
+			same++
 		}
 	}
-	if len(s.gaps) < maxGaps {
-		s.gaps = append(s.gaps, result.Gap{Agent: a.Agent, Kind: kind, From: from, To: to, Count: count})
-	}
+	s.gaps = slices.DeleteFunc(s.gaps, func(g result.Gap) bool {
+		apart := !g.To.IsZero() && all.From.After(g.To) || !all.To.IsZero() && g.From.After(all.To)
+		if g.Agent != a.Agent || g.Kind != kind || apart && same < maxGaps {
+			return false
+		}
+		if g.From.Before(all.From) {
+			all.From = g.From
+		}
+		if !all.To.IsZero() && (g.To.IsZero() || g.To.After(all.To)) {
+			all.To = g.To
+		}
+		all.Count += g.Count
+		return true
+	})
+	s.gaps = append(s.gaps, all)
 }
 
 func later(a, b time.Time) time.Time {
@@ -89,12 +103,18 @@ func (s *session) observe(a *agent, step uint64) {
 
 // observed is observe with s.mu held.
 func (s *session) observed(a *agent, step uint64) {
-	first, known := s.firstSteps[a.Agent]
+	first, known := s.firstSteps[process{a.Agent, a.Instance}]
 	if !known {
-		s.firstSteps[a.Agent] = step
+		s.firstSteps[process{a.Agent, a.Instance}] = step
 	} else if first != step {
 		s.steps[a.Agent] = true
 	}
+}
+
+// process is an agent from its start to its end: each counts for itself.
+type process struct {
+	agent    string
+	instance uint64
 }
 
 // unresponsive books the agents that do not respond just now.

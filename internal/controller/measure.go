@@ -122,7 +122,7 @@ func (c *Controller) newSession(spec Spec, a *agent, dst netip.Addr, block alloc
 		began:      time.Now(),
 		agents:     map[string]*agent{a.Agent: a},
 		steps:      map[string]bool{},
-		firstSteps: map[string]uint64{},
+		firstSteps: map[process]uint64{},
 		diffs:      map[uint16]int{},
 		final:      spec.MaxTTL,
 		foreign:    c.index.foreignTo(block),

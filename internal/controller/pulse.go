@@ -21,6 +21,9 @@ const (
 	// patience is how long an agent may take to answer a check, or three times
 	// as long as it ever took if that is more.
 	patience = 500 * time.Millisecond
+	// maxPatience is the most of that, so that no agent holds up the
+	// measurements of others by being ever slower.
+	maxPatience = 3 * time.Second
 )
 
 // pulse keeps asking an agent for its status: whether it lives, what it lost,
@@ -30,6 +33,7 @@ type pulse struct {
 	seq     uint64
 	asked   time.Time // when the check under way was sent, or zero
 	offset  offset.Estimator
+	step    uint64 // of the last exchange
 	status  transport.Status
 	replied uint64 // the last check that was answered
 	// answered is when that was sent, at when the answer came.
@@ -54,8 +58,8 @@ func (p *pulse) begin(now time.Time) (*transport.Check, bool) {
 }
 
 // take books an agent's answer. It returns whether the agent's clock was set
-// since the one before without it noticing, and since when it had not responded if that was long
-// enough to matter.
+// since the one before without it noticing, and since when it had not responded
+// if that was long enough to matter.
 func (p *pulse) take(m *transport.Status, now time.Time) (stepped bool, silent time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -66,12 +70,15 @@ func (p *pulse) take(m *transport.Status, now time.Time) (stepped bool, silent t
 	if p.replied > 0 && took > p.patience() {
 		silent = p.asked
 	} else {
-		p.longest = max(p.longest, took)
+		p.longest = min(max(p.longest, took), maxPatience)
 	}
 	if !m.Received.IsZero() && !m.Replied.IsZero() {
-		_, stepped = p.offset.Add(offset.Exchange{T1: p.asked, T2: m.Received, T3: m.Replied, T4: now, Step: m.Step})
+		var ok bool
+		if ok, stepped = p.offset.Add(offset.Exchange{T1: p.asked, T2: m.Received, T3: m.Replied, T4: now, Step: m.Step}); ok {
+			stepped = stepped && m.Step == p.step
+			p.step = m.Step
+		}
 	}
-	stepped = stepped && m.Step == p.status.Step
 	p.replied, p.answered, p.at, p.status = m.Seq, p.asked, now, *m
 	p.asked = time.Time{}
 	close(p.changed)
@@ -80,7 +87,9 @@ func (p *pulse) take(m *transport.Status, now time.Time) (stepped bool, silent t
 }
 
 // patience is how long the agent may take. p.mu is held.
-func (p *pulse) patience() time.Duration { return max(patience, 3*p.longest) }
+func (p *pulse) patience() time.Duration {
+	return min(max(patience, 3*p.longest), maxPatience)
+}
 
 // silent is since when the agent has not responded, or zero. One that never
 // did is not expected to.
@@ -94,8 +103,9 @@ func (p *pulse) silent(now time.Time) time.Time {
 }
 
 // wait returns when a check that was sent at since or later has been answered,
-// or the agent's time for that is up. ask sends a check.
-func (p *pulse) wait(ctx context.Context, since time.Time, ask func()) {
+// or the agent's time for that is up, or it is gone.
+func (a *agent) wait(ctx context.Context, since time.Time) {
+	p := a.pulse
 	for {
 		p.mu.Lock()
 		done := p.replied == 0 || !p.answered.Before(since)
@@ -105,8 +115,10 @@ func (p *pulse) wait(ctx context.Context, since time.Time, ask func()) {
 			return
 		}
 		if asked.IsZero() {
-			ask()
-			continue
+			// Who waits does not send it: an agent that takes no messages
+			// would hold it up, and its own haste must not spoil the check.
+			a.check()
+			asked = time.Now()
 		}
 		timer := time.NewTimer(patience - time.Since(asked))
 		select {
@@ -114,14 +126,25 @@ func (p *pulse) wait(ctx context.Context, since time.Time, ask func()) {
 			timer.Stop()
 		case <-timer.C:
 			return
+		case <-a.gone:
+			timer.Stop()
+			return
 		case <-ctx.Done():
 			timer.Stop()
 		}
 	}
 }
 
-// check asks the agent for its status unless that is under way.
-func (a *agent) check(ctx context.Context) {
+// check has the agent asked for its status at once.
+func (a *agent) check() {
+	select {
+	case a.hurry <- struct{}{}:
+	default:
+	}
+}
+
+// ask asks the agent for its status unless that is under way.
+func (a *agent) ask(ctx context.Context) {
 	if m, ok := a.pulse.begin(time.Now()); ok {
 		_ = a.order(ctx, m, orderWait)
 	}
@@ -139,7 +162,7 @@ func (c *Controller) beat(ctx context.Context, a *agent) {
 		case <-timer.C:
 		case <-a.hurry:
 		}
-		a.check(ctx)
+		a.ask(ctx)
 		every := idlePulse
 		switch {
 		case n < firstChecks:
@@ -165,10 +188,7 @@ func (c *Controller) refresh(now time.Time) {
 		old := now.Sub(a.pulse.at) > fresh
 		a.pulse.mu.Unlock()
 		if old {
-			select {
-			case a.hurry <- struct{}{}:
-			default:
-			}
+			a.check()
 		}
 	}
 }
@@ -203,9 +223,7 @@ func (c *Controller) settle(ctx context.Context) {
 	now := time.Now()
 	var wg sync.WaitGroup
 	for _, a := range agents {
-		wg.Go(func() {
-			a.pulse.wait(ctx, now, func() { a.check(ctx) })
-		})
+		wg.Go(func() { a.wait(ctx, now) })
 	}
 	wg.Wait()
 }

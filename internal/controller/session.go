@@ -55,13 +55,14 @@ type session struct {
 	refused    int
 	left       int // probes that left the source
 	sourceAddr netip.Addr
+	complete   bool // all is decided: what happens now spoils nothing
 	fault      *fault.Error
 	sourceLost bool
 	counts     result.Counts
 	agents     map[string]*agent // that took a time
 	gaps       []result.Gap
 	steps      map[string]bool // agents whose clock was set
-	firstSteps map[string]uint64
+	firstSteps map[process]uint64
 	diffs      map[uint16]int // see offBy
 	decided    []result.Probe // for the caller, not yet told
 }
@@ -103,6 +104,7 @@ func (s *session) run(ctx context.Context, each func(result.Event), rs *relays) 
 	for {
 		s.mu.Lock()
 		tickets, until, done := s.step(time.Now())
+		s.complete = done && s.fault == nil
 		decided, ended := s.decided, s.fault
 		s.decided = nil
 		s.mu.Unlock()
@@ -178,13 +180,13 @@ func (a *agent) order(ctx context.Context, m transport.Message, wait time.Durati
 
 // fail ends the session because sending to the agent failed or the caller left.
 func (s *session) fail(ctx context.Context, err error) error {
+	f := fault.New(fault.Unavailable, errors.Join(fault.ErrAgentLost, err), "agent %q lost: %v", s.source.Agent, err)
 	if ctx.Err() != nil {
-		s.end(cancelled(ctx))
-	} else {
-		s.end(fault.New(fault.Unavailable, errors.Join(fault.ErrAgentLost, err), "agent %q lost: %v", s.source.Agent, err))
+		f = cancelled(ctx)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.stop(f)
 	return s.fault
 }
 
@@ -193,15 +195,22 @@ func cancelled(ctx context.Context) *fault.Error {
 	return fault.New(fault.Unavailable, ctx.Err(), "measurement cancelled: %v", context.Cause(ctx))
 }
 
-// end stops the session; the first reason stays.
+// end stops the session unless it is complete.
 func (s *session) end(f *fault.Error) {
 	s.mu.Lock()
+	if !s.complete {
+		s.stop(f)
+	}
+	s.mu.Unlock()
+	s.poke()
+}
+
+// stop notes why the session ends; the first reason stays. s.mu is held.
+func (s *session) stop(f *fault.Error) {
 	if s.fault == nil {
 		s.fault = f
 		s.sourceLost = errors.Is(f, fault.ErrAgentLost)
 	}
-	s.mu.Unlock()
-	s.poke()
 }
 
 func (s *session) poke() {
@@ -224,7 +233,7 @@ func (s *session) sent(m *transport.Sent, now time.Time) {
 		}
 		p.reported, p.sentStep = now, m.Step
 		s.slack = max(s.slack, now.Sub(p.asked))
-		if p2.Err != "" {
+		if p2.Err != "" && p.status != answered { // what was answered has left
 			p.rec.Error = clean(p2.Err)
 			s.refused++
 			s.decide(p, refused)
@@ -279,6 +288,7 @@ func (s *session) answered(a *agent, ans *probe.Answer, id uint16, step uint64, 
 	p.fill(ans, a, s.source, v)
 	s.roundTrip(p)
 	if v == result.Late {
+		p.rec.Missing, p.rec.MissingDetail = s.missing(p)
 		s.decided = append(s.decided, p.rec)
 		s.poke()
 		return
@@ -286,6 +296,7 @@ func (s *session) answered(a *agent, ans *probe.Answer, id uint16, step uint64, 
 	if p.status == replaced {
 		s.restore(p)
 	}
+	p.rec.Error = "" // it has left after all
 	p.took = now.Sub(p.asked)
 	s.decide(p, answered)
 	s.judge(ans, p.rec.TTL)
