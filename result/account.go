@@ -16,28 +16,28 @@ const (
 	NotSent Missing = "not sent"
 	// SourceLost: the agent that was to send it went away.
 	SourceLost Missing = "source lost"
-	// Unreported: the agent never said that it sent it.
-	Unreported Missing = "sending not reported"
-	// Cancelled: the caller left, or the controller stopped, before its time
-	// was up.
-	Cancelled Missing = "cancelled"
-	// Beyond: the destination answered at a lower TTL, so nobody waited.
-	Beyond Missing = "beyond the destination"
+	// AnsweredLate: its answer came after it was given up.
+	AnsweredLate Missing = "answered late"
 	// AskedAgain: another probe took its place (see the TCP prober).
 	AskedAgain Missing = "asked again"
+	// Beyond: the destination answered at a lower TTL, so nobody waited.
+	Beyond Missing = "beyond the destination"
+	// Cancelled: the measurement ended before its time was up: the caller left,
+	// the controller stopped, or the agent could not go on.
+	Cancelled Missing = "cancelled"
+	// Unreported: the agent never said that it sent it.
+	Unreported Missing = "sending not reported"
 	// ReceiverAway: an agent at which its answer may have landed was
 	// disconnected, or silent, at the time.
 	ReceiverAway Missing = "receiver away"
 	// Dropped: an agent at which its answer may have landed lost captured
 	// packets at the time.
 	Dropped Missing = "capture overflow"
-	// AnsweredLate: its answer came after it was given up.
-	AnsweredLate Missing = "answered late"
 	// NoAnswer: all was well, and no answer came in time.
 	NoAnswer Missing = "no answer in time"
 )
 
-var missingOrder = []Missing{NotSent, SourceLost, Unreported, Cancelled, Beyond, AskedAgain, ReceiverAway, Dropped, AnsweredLate, NoAnswer}
+var missingOrder = []Missing{NotSent, SourceLost, AnsweredLate, AskedAgain, Beyond, Cancelled, Unreported, ReceiverAway, Dropped, NoAnswer}
 
 // Account says what became of every probe and every candidate. It adds up:
 // Asked = Answered + all of Unanswered, and the [Counts] of candidates are

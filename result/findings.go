@@ -42,9 +42,10 @@ type Finding struct {
 
 // Find looks for what is out of the ordinary with the path, by these rules:
 //
-//   - Loop: a router's "time exceeded" comes from two TTLs with another router
-//     between them. An address that answers at two TTLs in a row is none: it
-//     may forward what it should drop.
+//   - Loop: a router's "time exceeded" comes from two TTLs of one flow with
+//     another router between them; probes of the classic mode count as one
+//     flow. An address that answers at two TTLs in a row is none: it may
+//     forward what it should drop.
 //   - VaryingLength: at one TTL the destination answers some probes, and a
 //     router others.
 //   - SeveralPaths: one hop's answers come from several addresses. Over several
@@ -55,7 +56,7 @@ type Finding struct {
 //     hops.
 //   - TOSChanged, ECNChanged: a router quotes another DSCP, or other ECN bits,
 //     than the probe was sent with; the hop is the first that saw them changed,
-//     so the change happened on the way to it.
+//     so the change happened on the way to it. Each flow is followed by itself.
 //   - NAT: a router quotes another source than the probe was sent from, or
 //     answers whose 16-bit tags are all off by one constant: something
 //     rewrites probes on the way.
@@ -90,7 +91,11 @@ func (h *Hop) answered(yield func(*Probe) bool) {
 func (p *Probe) timeExceeded() bool { return p.Kind == "time-exceeded" }
 
 func findLoops(t *Trace) (all []Finding) {
-	seen := map[netip.Addr]int{} // the first TTL
+	type router struct {
+		addr netip.Addr
+		flow int
+	}
+	seen := map[router]int{} // the first TTL
 	told := map[netip.Addr]bool{}
 	for i := range t.Hops {
 		h := &t.Hops[i]
@@ -98,12 +103,13 @@ func findLoops(t *Trace) (all []Finding) {
 			if !p.timeExceeded() {
 				continue
 			}
-			first, again := seen[p.Addr]
+			r := router{p.Addr, p.Flow}
+			first, again := seen[r]
 			if !again {
-				seen[p.Addr] = h.TTL
+				seen[r] = h.TTL
 				continue
 			}
-			if h.TTL-first < 2 || told[p.Addr] || !t.between(first, h.TTL, p.Addr) {
+			if h.TTL-first < 2 || told[p.Addr] || !t.between(first, h.TTL, p) {
 				continue
 			}
 			told[p.Addr] = true
@@ -114,15 +120,15 @@ func findLoops(t *Trace) (all []Finding) {
 	return all
 }
 
-// between tells whether another address than a answered between two TTLs.
-func (t *Trace) between(first, last int, a netip.Addr) bool {
+// between tells whether another address answered between two TTLs to the flow.
+func (t *Trace) between(first, last int, of *Probe) bool {
 	for i := range t.Hops {
 		h := &t.Hops[i]
 		if h.TTL <= first || h.TTL >= last {
 			continue
 		}
 		for p := range h.answered {
-			if p.Addr != a {
+			if p.Addr != of.Addr && p.Flow == of.Flow {
 				return true
 			}
 		}
@@ -180,7 +186,7 @@ func findQuotedTTL(t *Trace) (all []Finding) {
 	for i := range t.Hops {
 		h := &t.Hops[i]
 		for p := range h.answered {
-			if !p.timeExceeded() || p.QuotedTTL == 1 {
+			if !p.timeExceeded() || p.ICMPCode != 0 || p.QuotedTTL == 1 {
 				continue
 			}
 			all = append(all, Finding{Kind: QuotedTTL, TTL: h.TTL, Addrs: []netip.Addr{p.Addr}, Was: 1, Is: p.QuotedTTL,
@@ -193,14 +199,28 @@ func findQuotedTTL(t *Trace) (all []Finding) {
 
 // findTOS reports where DSCP and ECN were first seen to be other than before.
 func findTOS(t *Trace) (all []Finding) {
-	was := t.TOS
+	seen := map[int]uint8{} // by flow, up to the hop before
+	told := map[[2]uint8]bool{}
 	for i := range t.Hops {
 		h := &t.Hops[i]
+		here := map[int]uint8{}
 		for p := range h.answered {
-			if !p.quotes() || p.QuotedTOS == was {
+			if !p.quotes() {
 				continue
 			}
+			was, known := seen[p.Flow]
+			if !known {
+				was = t.TOS
+			}
 			is := p.QuotedTOS
+			if now, changed := here[p.Flow]; !changed || now == was {
+				here[p.Flow] = is
+			}
+			change := [2]uint8{was, is}
+			if was == is || told[change] {
+				continue
+			}
+			told[change] = true
 			if was>>2 != is>>2 {
 				all = append(all, Finding{Kind: TOSChanged, TTL: h.TTL, Addrs: []netip.Addr{p.Addr}, Was: was >> 2, Is: is >> 2,
 					Text: fmt.Sprintf("DSCP %d became %d on the way to hop %d", was>>2, is>>2, h.TTL)})
@@ -209,9 +229,8 @@ func findTOS(t *Trace) (all []Finding) {
 				all = append(all, Finding{Kind: ECNChanged, TTL: h.TTL, Addrs: []netip.Addr{p.Addr}, Was: was & 3, Is: is & 3,
 					Text: fmt.Sprintf("ECN %s became %s on the way to hop %d", ecn(was), ecn(is), h.TTL)})
 			}
-			was = is
-			break
 		}
+		maps.Copy(seen, here)
 	}
 	return all
 }

@@ -63,7 +63,37 @@ func TestFindings(t *testing.T) {
 		"classic":         {func() *result.Trace { tr := path("a b a", "D D D"); tr.Flow = "classic"; return tr }(), []string{"several addresses 1 load balancer"}},
 		"several flows": {each(path("a b a", "D D D"), 1, func(p *result.Probe) { p.Flow = p.Attempt % 2 }),
 			[]string{"several addresses 1 load balancer"}},
-		"quoted TTL":                    {each(path("a a a", "b b b", "D D D"), 2, func(p *result.Probe) { p.QuotedTTL = 3 }), []string{"quoted TTL 2 TTL of 3"}},
+		"quoted TTL": {each(path("a a a", "b b b", "D D D"), 2, func(p *result.Probe) { p.QuotedTTL = 3 }), []string{"quoted TTL 2 TTL of 3"}},
+		"paths of two flows": {func() *result.Trace {
+			tr := path("a a", "d c", "e f", "g d", "D D")
+			for i := range tr.Hops {
+				each(tr, i+1, func(p *result.Probe) { p.Flow = p.Attempt })
+			}
+			tr.Flows = 2
+			return tr
+		}(), []string{"several addresses 2 load balancer", "several addresses 3 load balancer", "several addresses 4 load balancer"}},
+		"loop of paths of their own": {func() *result.Trace {
+			tr := path("a a", "b b", "a b")
+			tr.Flow = "classic"
+			return tr
+		}(), []string{"loop 1 hops 1 and 3", "several addresses 3 load balancer"}},
+		"TOS of one of two flows": {func() *result.Trace {
+			tr := path("a a", "b c", "d e", "D D")
+			for i := range tr.Hops {
+				each(tr, i+1, func(p *result.Probe) {
+					if p.Flow = p.Attempt; p.Flow == 1 && i > 0 {
+						p.QuotedTOS = 0x20
+					}
+				})
+			}
+			return tr
+		}(), []string{"several addresses 2 load balancer", "TOS changed 2 DSCP 0 became 8 on the way to hop 2", "several addresses 3 load balancer"}},
+		"TOS of some packets": {each(path("a a a", "b b b", "D D D"), 2, func(p *result.Probe) {
+			if p.Attempt == 1 {
+				p.QuotedTOS = 0x20
+			}
+		}), []string{"TOS changed 2 DSCP 0 became 8 on the way to hop 2", "TOS changed 3 DSCP 8 became 0 on the way to hop 3"}},
+		"fragments waited for too long": {each(path("a", "b", "D"), 2, func(p *result.Probe) { p.QuotedTTL, p.ICMPType, p.ICMPCode = 30, 11, 1 }), nil},
 		"quoted TTL of the destination": {each(path("a", "D D D"), 2, func(p *result.Probe) { p.QuotedTTL = 3 }), nil},
 		"ECN": {func() *result.Trace {
 			tr := path("a a a", "b b b", "c c c", "D D D")
@@ -126,7 +156,7 @@ func TestFindings(t *testing.T) {
 }
 
 func TestAccountAddsUp(t *testing.T) {
-	reasons := []result.Missing{"", result.NotSent, result.SourceLost, result.Unreported, result.Cancelled, result.Beyond, result.AskedAgain, result.ReceiverAway, result.Dropped, result.AnsweredLate, result.NoAnswer}
+	reasons := []result.Missing{"", result.NotSent, result.SourceLost, result.AnsweredLate, result.AskedAgain, result.Beyond, result.Cancelled, result.Unreported, result.ReceiverAway, result.Dropped, result.NoAnswer}
 	rapid.Check(t, func(t *rapid.T) {
 		var a result.Account
 		n := rapid.IntRange(0, 100).Draw(t, "n")
