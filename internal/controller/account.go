@@ -22,7 +22,8 @@ func (s *session) lost(a *agent) {
 		s.end(fault.New(fault.Unavailable, fault.ErrAgentLost, "agent %q disconnected", a.Agent))
 		return
 	}
-	s.gap(a, result.Disconnected, time.Now(), time.Time{}, 0)
+	// What it captured since a check that it did not answer was lost as well.
+	s.gap(a, result.Disconnected, a.pulse.until(time.Now()), time.Time{}, 0)
 }
 
 // back tells that an agent is connected again.

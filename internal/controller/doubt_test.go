@@ -271,3 +271,42 @@ func TestOwnedUpStep(t *testing.T) {
 		require.Empty(t, trace.Findings)
 	})
 }
+
+// TestSilentThenGone has an agent fall silent just after a check, lose its
+// connection a while later and come back. What may have been captured in all
+// that time is not there.
+func TestSilentThenGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, c, tr := start(t)
+		path := clearPath()
+		path[3].silent = true
+		join(ctx, t, tr, "a", path)
+		var silent atomic.Bool
+		each := func(conn transport.Conn, m transport.Message) {
+			if check, ok := m.(*transport.Check); ok && !silent.Load() {
+				_ = conn.Send(ctx, &transport.Status{Seq: check.Seq})
+			}
+		}
+		b := greet(ctx, t, tr, "b", each)
+		time.Sleep(100 * time.Millisecond)
+		began := time.Now()
+		time.AfterFunc(10*time.Millisecond, func() { silent.Store(true) })
+		time.AfterFunc(6*time.Second, func() {
+			_ = b.Close()
+			synctest.Wait()
+			silent.Store(false)
+			greet(ctx, t, tr, "b", each)
+		})
+		s := spec()
+		s.MaxTTL, s.Window, s.Here, s.Near, s.Wait = 5, 1, 0, 0, 2*time.Second
+		trace, err := c.Measure(ctx, s, nil)
+		require.NoError(t, err)
+		require.Len(t, trace.Account.Gaps, 1)
+		g := trace.Account.Gaps[0]
+		require.Equal(t, result.Disconnected, g.Kind)
+		require.Less(t, g.From.Sub(began), 1100*time.Millisecond)
+		require.Equal(t, 6*time.Second, g.To.Sub(began))
+		p := trace.Hops[3].Probes[1] // sent at about 2 s
+		require.Equal(t, result.ReceiverAway, p.Missing)
+	})
+}

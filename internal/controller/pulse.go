@@ -102,6 +102,16 @@ func (p *pulse) silent(now time.Time) time.Time {
 	return p.asked
 }
 
+// until is when an agent that is gone now was last known to be there.
+func (p *pulse) until(now time.Time) time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.replied == 0 || p.asked.IsZero() {
+		return now
+	}
+	return p.asked
+}
+
 // wait returns when a check that was sent at since or later has been answered,
 // or the agent's time for that is up, or it is gone.
 func (a *agent) wait(ctx context.Context, since time.Time) {
@@ -180,14 +190,15 @@ func (c *Controller) busy() bool {
 	return len(c.sessions) > 0
 }
 
-// refresh has all agents checked soon whose last exchange is not fresh. c.mu is
+// refresh has all agents checked soon whose last exchange is not fresh, and all
+// when the first measurement begins: the next check may be far off. c.mu is
 // held.
 func (c *Controller) refresh(now time.Time) {
 	for _, a := range c.agents {
 		a.pulse.mu.Lock()
 		old := now.Sub(a.pulse.at) > fresh
 		a.pulse.mu.Unlock()
-		if old {
+		if old || len(c.sessions) == 1 {
 			a.check()
 		}
 	}
