@@ -320,6 +320,7 @@ func TestAnswers(t *testing.T) {
 		"with cookies":       {server{site: "fra1", cookies: true}.respond, 64, value("site", "fra1")},
 		"an identifier":      {server{site: "fra1", nsid: "6e7331"}.respond, 8, value("site", "fra1", "nsid", "ns1")},
 		"an odd identifier":  {server{nsid: "6e00", cookies: true}.respond, 64, value("nsid", "0x6e00")},
+		"a long identifier":  {server{nsid: strings.Repeat("61", 300)}.respond, 8, value("nsid", strings.Repeat("a", probe.MaxValueText))},
 		"refused":            {server{rcode: dns.RcodeRefused, nsid: "6e7331"}.respond, 8, value("nsid", "ns1", "rcode", "REFUSED")},
 		"a bad cookie":       {server{rcode: dns.RcodeBadCookie, cookies: true}.respond, 64, value("rcode", "BADCOOKIE")},
 		"an unknown rcode":   {server{rcode: 4000, cookies: true}.respond, 64, value("rcode", "4000")},

@@ -182,6 +182,28 @@ func TestAnswers(t *testing.T) {
 		require.True(t, a.Verified(&key, ask.ID))
 		require.False(t, a.Verified(&probe.Key{9}, ask.ID))
 	}
+	ask.DstPort = 5353
+	b, err := p.Build(nil, &ask)
+	require.NoError(t, err)
+	require.EqualValues(t, 5353, binary.BigEndian.Uint16(b[22:]))
+	var a probe.Answer
+	for name, data := range map[string]func([]byte) []byte{
+		"the request":      slices.Clone[[]byte],
+		"half an answer":   func(request []byte) []byte { return timeServer(1, "GPS\x00")(request)[:47] },
+		"another identity": func(request []byte) []byte { return timeServer(1, "GPS\x00")(append(request[:40:40], "UUUUUUUU"...)) },
+	} {
+		require.False(t, p.Match(reply(t, b, data), &a), name)
+	}
+	ask.Src, ask.Dst = netip.MustParseAddr("2001:db8:ff::1"), netip.MustParseAddr("2001:db8:fe::10")
+	b, err = p.Build(nil, &ask)
+	require.NoError(t, err)
+	options := append([]byte{probe.UDP, 1, 1, 12}, make([]byte, 12)...) // PadN
+	d := slices.Insert(reply(t, b, timeServer(1, "GPS\x00")), packet.IPv6HeaderLen, options...)
+	d[6] = 0 // hop-by-hop options
+	binary.BigEndian.PutUint16(d[4:], uint16(len(d)-packet.IPv6HeaderLen))
+	require.True(t, p.Match(d, &a))
+	require.True(t, a.Verified(&key, ask.ID))
+	ask.Src, ask.Dst = netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("203.0.113.10")
 	ask.Size = 105
 	_, err = p.Build(nil, &ask)
 	require.ErrorIs(t, err, probe.ErrProbe)
