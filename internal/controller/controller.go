@@ -201,14 +201,10 @@ func (c *Controller) admit(ctx context.Context, conn transport.Conn) (*agent, er
 		return nil, fault.New(fault.Conflict, fault.ErrDuplicateAgent, "an agent with id %q connected at the same time", a.Agent)
 	}
 	c.agents[a.Agent] = a
-	if _, back := c.away[a.Agent]; back {
-		delete(c.away, a.Agent)
-		for s := range c.sessions {
-			s.back(a)
-		}
-	}
+	delete(c.away, a.Agent)
 	c.relays.came(a)
 	for s := range c.sessions {
+		s.back(a)
 		c.relay(s)
 	}
 	close(c.changed)

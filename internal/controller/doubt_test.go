@@ -2,8 +2,10 @@ package controller_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -308,5 +310,28 @@ func TestSilentThenGone(t *testing.T) {
 		require.Equal(t, 6*time.Second, g.To.Sub(began))
 		p := trace.Hops[3].Probes[1] // sent at about 2 s
 		require.Equal(t, result.ReceiverAway, p.Missing)
+	})
+}
+
+// TestBackAmongMany has an agent come back of more than are remembered to be
+// away.
+func TestBackAmongMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, c, tr := start(t)
+		join(ctx, t, tr, "a", clearPath())
+		idle := func(transport.Conn, transport.Message) {}
+		for i := range 1024 {
+			_ = greet(ctx, t, tr, fmt.Sprintf("gone%d", i), idle).Close()
+		}
+		b := greet(ctx, t, tr, "b", idle)
+		synctest.Wait()
+		began := time.Now()
+		time.AfterFunc(10*time.Millisecond, func() { _ = b.Close() })
+		time.AfterFunc(20*time.Millisecond, func() { greet(ctx, t, tr, "b", idle) })
+		trace, err := c.Measure(ctx, spec(), nil)
+		require.NoError(t, err)
+		i := slices.IndexFunc(trace.Account.Gaps, func(g result.Gap) bool { return g.Agent == "b" })
+		require.NotEqual(t, -1, i)
+		require.Equal(t, 20*time.Millisecond, trace.Account.Gaps[i].To.Sub(began))
 	})
 }
