@@ -99,6 +99,11 @@ func matchReply(d *wire.Datagram, a *probe.Answer) bool {
 	if !ok || !wire.InRange(h.DstPort) && h.DstPort != id {
 		return false
 	}
+	// 16 bits of checksum agree by chance now and then: what has more to say
+	// than a probe is no probe sent back, but may answer another type's.
+	if !wire.Zero(payload[identityLen:]) {
+		return false
+	}
 	want := id
 	if !d.V6 {
 		want = probe.Tag16(tag)

@@ -368,6 +368,19 @@ func TestMatchReply(t *testing.T) {
 		require.False(t, udp.Prober{}.Match(reply(p.Port(), payload[:11]), &a), "no room for the tag")
 		require.False(t, udp.Prober{}.Match(reply(p.Port(), make([]byte, 40)), &a), "no identifier")
 		require.False(t, udp.Prober{}.Match(reply(53, payload), &a), "not to our ports")
+
+		want := p.ID
+		if !v6 {
+			want = probe.Tag16(p.Tag(probe.UDP))
+		}
+		fixed := func(tail string) []byte {
+			b := append(append([]byte{0, 0}, payload[2:probe.IdentityLen]...), tail...)
+			h := packet.UDP{SrcPort: p.DstPort, DstPort: p.Port(), Length: uint16(8 + len(b))}
+			sum := packet.PseudoHeader(p.Dst, p.Src, probe.UDP, 8+len(b)).Add(append(h.Append(nil), b...))
+			return reply(p.Port(), wiretest.SetWord(b, 0, sum.Fixup(want)))
+		}
+		require.True(t, udp.Prober{}.Match(fixed("\x00\x00\x00\x00"), &a))
+		require.False(t, udp.Prober{}.Match(fixed("fra1"), &a), "more than a probe says")
 	})
 }
 
