@@ -119,7 +119,7 @@ func TestHang(t *testing.T) {
 func TestTimeoutIsOfARequest(t *testing.T) {
 	t.Parallel()
 	c := config(t, "udp")
-	c.Timeout = time.Second
+	c.Timeout = 600 * time.Millisecond
 	p := open(t, c)
 	for began := time.Now(); time.Since(began) < 5*c.Timeout/4; {
 		works(t, p)
@@ -262,10 +262,10 @@ func TestNotReady(t *testing.T) {
 		want error
 		text string
 	}{
-		"silent":     {plugins.ErrTimeout, ": not ready in 300ms"},
-		"talking":    {plugins.ErrTimeout, ": not ready in 300ms"},
-		"no accept":  {plugins.ErrTimeout, ": not ready in 300ms"},
-		"no speech":  {plugins.ErrTimeout, ": not ready in 300ms"},
+		"silent":     {plugins.ErrTimeout, ": not ready in 150ms"},
+		"talking":    {plugins.ErrTimeout, ": not ready in 150ms"},
+		"no accept":  {plugins.ErrTimeout, ": not ready in 150ms"},
+		"no speech":  {plugins.ErrTimeout, ": not ready in 150ms"},
 		"netrpc":     {plugins.ErrProtocol, `protocol "netrpc", want grpc`},
 		"core":       {plugins.ErrVersion, `the handshake is of version "2", this host knows 1`},
 		"no TLS":     {plugins.ErrProtocol, "no certificate"},
@@ -281,7 +281,7 @@ func TestNotReady(t *testing.T) {
 			t.Parallel()
 			c := config(t, "unready", "HOW="+how)
 			if errors.Is(tt.want, plugins.ErrTimeout) {
-				c.StartTimeout = 300 * time.Millisecond
+				c.StartTimeout = 150 * time.Millisecond
 			}
 			err := refused(t, c)
 			require.ErrorIs(t, err, tt.want)
@@ -298,7 +298,7 @@ func TestNotReady(t *testing.T) {
 			t.Parallel()
 			c := config(t, "raw", "SESSION="+session)
 			if session == "silent" {
-				c.StartTimeout = 300 * time.Millisecond
+				c.StartTimeout = 150 * time.Millisecond
 			}
 			require.ErrorContains(t, refused(t, c), want)
 		})

@@ -30,8 +30,9 @@ func config(t testing.TB, mode string, env ...string) plugins.Config {
 		Path: os.Getenv("PLUGIN"), Env: append([]string{"MODE=" + mode}, env...),
 		RestartDelay: 20 * time.Millisecond, MaxRestartDelay: 80 * time.Millisecond,
 	}
-	if raceEnabled { // the race detector puts terabytes of addresses aside
+	if raceEnabled { // which puts terabytes of addresses aside, and sleeps in the end
 		c.Limits.Memory = -1
+		c.Env = append(c.Env, "GORACE=atexit_sleep_ms=0")
 	}
 	if t != nil {
 		m := mark(fmt.Sprintf("%s/%d,", t.Name(), configs.Add(1)))

@@ -27,7 +27,7 @@ import (
 )
 
 // dying is how long a process may take to be gone once its connection is.
-const dying = 500 * time.Millisecond
+const dying = 300 * time.Millisecond
 
 // undying is how long a process may take to die once it is killed.
 const undying = 5 * time.Second

@@ -153,21 +153,21 @@ func (p *Plugin) pause(delay time.Duration) bool {
 }
 
 func (p *Plugin) began(in *instance) {
-	p.log.Info("plugin runs", "name", p.d.Name, "pid", in.proc.PID(), "missing", in.proc.Missing())
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.in = in
 	p.state.Running, p.state.PID, p.state.Missing, p.state.Next = true, in.proc.PID(), in.proc.Missing(), time.Time{}
+	p.mu.Unlock()
+	p.log.Info("plugin runs", "name", p.d.Name, "pid", in.proc.PID(), "missing", in.proc.Missing())
 }
 
 func (p *Plugin) ended(err error) {
+	p.mu.Lock()
+	p.in = nil
+	p.state.Running, p.state.PID, p.state.Err = false, 0, err
+	p.mu.Unlock()
 	if p.closing.Err() == nil {
 		p.log.Warn("plugin ended", "error", err)
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.in = nil
-	p.state.Running, p.state.PID, p.state.Err = false, 0, err
 }
 
 // current returns the running process, or why there is none.

@@ -19,7 +19,8 @@
 //                              run by hand: say so and exit.
 //   PLUGIN_PROTOCOL_VERSIONS   the versions of this contract that the host
 //                              speaks, separated by commas. This is version 1.
-//   PLUGIN_UNIX_SOCKET_DIR     the one directory to which it may write
+//   PLUGIN_UNIX_SOCKET_DIR     the one directory to which it may write; the
+//                              host removes it once it has connected
 //   PLUGIN_CLIENT_CERT         the host's certificate, PEM
 //   PLUGIN_MIN_PORT, PLUGIN_MAX_PORT   ports to listen on, on Windows alone
 //   VOLTADOMAR_PLUGIN          the path of the plugin's file, which runs from

@@ -1,6 +1,7 @@
 package sandbox_test
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -432,12 +433,12 @@ func TestLookupUser(t *testing.T) {
 }
 
 // asHost runs a host in another process, which may have other rights.
-func asHost(t *testing.T, inner string, attr *syscall.SysProcAttr, before func() error) (*exec.Cmd, *os.File) {
+func asHost(t *testing.T, inner string, attr *syscall.SysProcAttr, before func(*exec.Cmd) error) (*exec.Cmd, *os.File) {
 	t.Helper()
 	return as(t, "host", inner, attr, before)
 }
 
-func as(t *testing.T, mode, inner string, attr *syscall.SysProcAttr, before func() error) (*exec.Cmd, *os.File) {
+func as(t *testing.T, mode, inner string, attr *syscall.SysProcAttr, before func(*exec.Cmd) error) (*exec.Cmd, *os.File) {
 	t.Helper()
 	r, w, err := os.Pipe()
 	require.NoError(t, err)
@@ -460,7 +461,7 @@ func as(t *testing.T, mode, inner string, attr *syscall.SysProcAttr, before func
 	failed := make(chan error)
 	go func() {
 		runtime.LockOSThread() // which ends with the goroutine, and its lack with it
-		if err := before(); err != nil {
+		if err := before(cmd); err != nil {
 			failed <- err
 			return
 		}
@@ -471,7 +472,7 @@ func as(t *testing.T, mode, inner string, attr *syscall.SysProcAttr, before func
 }
 
 // inContainer takes from the calling thread what root lacks in many containers.
-func inContainer() error {
+func inContainer(*exec.Cmd) error {
 	for _, c := range []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_SYS_RESOURCE, unix.CAP_SYS_PTRACE} {
 		if err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); err != nil {
 			return err
@@ -509,7 +510,7 @@ func TestInContainer(t *testing.T) {
 
 func TestHostIsKilled(t *testing.T) {
 	for _, inner := range []string{"wait", "family"} {
-		cmd, out := asHost(t, inner, nil, func() error { return nil })
+		cmd, out := asHost(t, inner, nil, func(*exec.Cmd) error { return nil })
 		for said := ""; said != "ready"; {
 			said = line(t, out)
 			if inner == "family" && strings.HasPrefix(said, "missing: no namespaces") {
@@ -526,7 +527,7 @@ func TestHostIsKilled(t *testing.T) {
 func TestHostIsKilledWhileStarting(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(5, 6))
 	for range 6 {
-		cmd, out := as(t, "starter", "", nil, func() error { return nil })
+		cmd, out := as(t, "starter", "", nil, func(*exec.Cmd) error { return nil })
 		for range rnd.IntN(20) {
 			for line(t, out) != "started" {
 			}
@@ -537,50 +538,70 @@ func TestHostIsKilledWhileStarting(t *testing.T) {
 	}
 }
 
-// A host that is no root but was given a capability keeps it to itself, also
-// where the kernel lets only root make namespaces.
+// A host that is no root but has a capability keeps it to itself, however it
+// came by it, also where the kernel lets only root make namespaces.
 func TestWithoutRoot(t *testing.T) {
-	for _, namespaces := range []bool{true, false} {
-		attr := &syscall.SysProcAttr{}
-		if os.Geteuid() == 0 {
-			attr.Credential = &syscall.Credential{Uid: 61235, Gid: 61235}
-			attr.AmbientCaps = []uintptr{unix.CAP_NET_RAW}
-		}
-		before := func() error { return nil }
-		if !namespaces {
-			before = forbidNamespaces
-		}
-		cmd, out := asHost(t, "report", attr, before)
-		said := line(t, out)
-		missing, lacks := strings.CutPrefix(said, "missing: ")
-		if lacks {
-			said = line(t, out)
-		}
-		if !namespaces {
-			require.Contains(t, missing, "no namespaces")
-		}
-		var got report
-		require.NoError(t, json.Unmarshal([]byte(said), &got))
-		require.NoError(t, cmd.Wait())
-		for _, set := range []string{"CapInh", "CapPrm", "CapEff", "CapAmb"} {
-			require.Equal(t, "0000000000000000", got.Status[set], set)
-		}
-		require.Equal(t, "1", got.Status["NoNewPrivs"])
-		for name, err := range got.Raw {
-			require.Contains(t, []string{"operation not permitted", "permission denied"}, err, name)
-		}
-		require.Equal(t, unix.Rlimit{}, got.Limits[unix.RLIMIT_FSIZE])
-		require.Equal(t, "permission denied", got.Elsewhere)
-		require.Equal(t, "permission denied", got.Overwrite)
-		require.Equal(t, "permission denied", got.Shorten)
-		require.Equal(t, "<nil>", got.Inside)
-		want := "no such process"
-		if strings.Contains(missing, "namespaces") {
-			want = "operation not permitted" // as Landlock has it: the user is the same
-		}
-		require.Equal(t, want, got.Signal)
-		silence(t, out)
+	nothing := func(*exec.Cmd) error { return nil }
+	for name, before := range map[string]func(cmd *exec.Cmd) error{
+		"no capability": nothing,
+		"no namespaces": func(*exec.Cmd) error { return forbidNamespaces() },
+		"ambient capability": func(cmd *exec.Cmd) error {
+			cmd.SysProcAttr.AmbientCaps = []uintptr{unix.CAP_NET_RAW}
+			return nil
+		},
+		"ambient capability, no namespaces": func(cmd *exec.Cmd) error {
+			cmd.SysProcAttr.AmbientCaps = []uintptr{unix.CAP_NET_RAW}
+			return forbidNamespaces()
+		},
+		"file capability": func(cmd *exec.Cmd) error { return setcap(cmd.Path, unix.CAP_NET_RAW) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			attr := &syscall.SysProcAttr{}
+			if os.Geteuid() == 0 {
+				attr.Credential = &syscall.Credential{Uid: 61235, Gid: 61235}
+			} else if strings.Contains(name, "capability") && name != "no capability" {
+				t.Skip("needs root to give a capability")
+			}
+			cmd, out := asHost(t, "report", attr, before)
+			said := line(t, out)
+			missing, lacks := strings.CutPrefix(said, "missing: ")
+			if lacks {
+				said = line(t, out)
+			}
+			if strings.Contains(name, "no namespaces") {
+				require.Contains(t, missing, "no namespaces")
+			}
+			var got report
+			require.NoError(t, json.Unmarshal([]byte(said), &got))
+			require.NoError(t, cmd.Wait())
+			for _, set := range []string{"CapInh", "CapPrm", "CapEff", "CapAmb"} {
+				require.Equal(t, "0000000000000000", got.Status[set], set)
+			}
+			require.Equal(t, "1", got.Status["NoNewPrivs"])
+			for name, err := range got.Raw {
+				require.Contains(t, []string{"operation not permitted", "permission denied"}, err, name)
+			}
+			require.Equal(t, unix.Rlimit{}, got.Limits[unix.RLIMIT_FSIZE])
+			require.Equal(t, "permission denied", got.Elsewhere)
+			require.Equal(t, "permission denied", got.Overwrite)
+			require.Equal(t, "permission denied", got.Shorten)
+			require.Equal(t, "<nil>", got.Inside)
+			want := "no such process"
+			if strings.Contains(missing, "namespaces") {
+				want = "operation not permitted" // as Landlock has it: the user is the same
+			}
+			require.Equal(t, want, got.Signal)
+			silence(t, out)
+		})
 	}
+}
+
+// setcap gives a file a capability, as setcap(8) does (version 2 of struct
+// vfs_cap_data, effective).
+func setcap(path string, c int) error {
+	data := binary.LittleEndian.AppendUint32(nil, 0x02000001)
+	data = binary.LittleEndian.AppendUint32(data, 1<<c)
+	return unix.Setxattr(path, "security.capability", append(data, make([]byte, 12)...), 0)
 }
 
 // forbidNamespaces has the kernel refuse the calling thread and its children
