@@ -39,7 +39,8 @@
 // in base64 without padding. This is the handshake of
 // github.com/hashicorp/go-plugin with AutoMTLS; a library for it will do, and
 // may add fields. The services of go-plugin (health, stdio, broker,
-// controller) may be there; this host uses none of them.
+// controller) may be there; this host uses none of them. What such a library
+// keeps for the stdio service is never read: print to the file descriptors.
 //
 // Other lines on standard output or standard error go to the host's log, at
 // most 1024 bytes of each and some of them a second, and are read at 1 MiB a
