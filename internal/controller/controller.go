@@ -71,8 +71,7 @@ type agent struct {
 
 	heard time.Time // when its last answers came; the reader's alone
 
-	notices chan transport.Message
-	overrun atomic.Bool       // there were too many notices
+	notices notices
 	behind  map[uint64]uint64 // by watch, see relays; guarded by their lock
 }
 
@@ -178,7 +177,7 @@ func (c *Controller) admit(ctx context.Context, conn transport.Conn) (*agent, er
 	}
 	a := &agent{
 		Hello: *hello, conn: conn, gone: make(chan struct{}), hurry: make(chan struct{}, 1),
-		pulse: newPulse(), heard: time.Now(), notices: make(chan transport.Message, maxNotices),
+		pulse: newPulse(), heard: time.Now(), notices: notices{wake: make(chan struct{}, 1)},
 	}
 	c.mu.Lock()
 	old := c.agents[a.Agent]
