@@ -13,11 +13,15 @@ import (
 
 	"bitbucket.org/uwpatio/voltadomar/internal/netlab"
 	"bitbucket.org/uwpatio/voltadomar/internal/sitetest"
+	"bitbucket.org/uwpatio/voltadomar/plugins"
 )
 
 // TestPluginOverTwoSites has a plugin at a alone. What the target answers lands
 // at b.
 func TestPluginOverTwoSites(t *testing.T) {
+	if err := plugins.Supported(); err != nil {
+		t.Skip(err)
+	}
 	lab := netlab.NewTwoSites(t)
 	control := lab.Host("control")
 	lab.Link(control, lab.A, netlab.IfAddrs{A: netip.MustParsePrefix("198.51.100.1/30"), B: netip.MustParsePrefix("198.51.100.2/30")})
@@ -71,6 +75,9 @@ func TestPluginOverTwoSites(t *testing.T) {
 // Two types of one name cannot be told apart: the agent does not start, and
 // leaves no plugin behind.
 func TestPluginTwice(t *testing.T) {
+	if err := plugins.Supported(); err != nil {
+		t.Skip(err)
+	}
 	self, err := os.Executable()
 	require.NoError(t, err)
 	p := start(t, nil, "simple-agent", "-i", "a", "-c", "localhost:1", "--plugin", self, "--plugin", self)

@@ -115,6 +115,9 @@ func (c Config) settle() (Config, *sandbox.User, error) {
 	if c.Path, err = filepath.Abs(c.Path); err != nil {
 		return c, nil, fmt.Errorf("%w: %w", ErrStart, err)
 	}
+	if err := Supported(); err != nil {
+		return c, nil, err
+	}
 	if os.Geteuid() != 0 {
 		return c, nil, nil
 	}
@@ -123,4 +126,14 @@ func (c Config) settle() (Config, *sandbox.User, error) {
 		return c, nil, fmt.Errorf("%w: %w", ErrStart, err)
 	}
 	return c, user, nil
+}
+
+// Supported says why no plugin can be started here, with [ErrStart]: the host is
+// root and may not become another user, as in some containers. It returns nil
+// if nothing is known to be in the way.
+func Supported() error {
+	if err := sandbox.Supported(); err != nil {
+		return fmt.Errorf("%w: %w", ErrStart, err)
+	}
+	return nil
 }

@@ -74,6 +74,9 @@ func fleet(t *testing.T, n *simnet.Network, typ probe.Prober) *volta.Controller 
 // TestTwoSites asks a server with the plugin at a alone. What the server
 // answers lands at b.
 func TestTwoSites(t *testing.T) {
+	if err := plugins.Supported(); err != nil {
+		t.Skip(err)
+	}
 	s, err := scenario.Load("two-site")
 	require.NoError(t, err)
 	plain, all := server{site: "fra1"}, server{site: "fra2", cookies: true, nsid: hex.EncodeToString([]byte("ns2.fra"))}

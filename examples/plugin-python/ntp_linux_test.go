@@ -137,6 +137,9 @@ func reply(t testing.TB, datagram []byte, respond func([]byte) []byte) []byte {
 
 // A type in another language does all that one in Go does.
 func TestConformance(t *testing.T) {
+	if err := plugins.Supported(); err != nil {
+		t.Skip(err)
+	}
 	path := install(t)
 	sender, receiver := open(t, path), open(t, path)
 	mine := true
@@ -154,6 +157,9 @@ func TestConformance(t *testing.T) {
 }
 
 func TestAnswers(t *testing.T) {
+	if err := plugins.Supported(); err != nil {
+		t.Skip(err)
+	}
 	p := open(t, install(t))
 	require.Equal(t, []any{"ntp", uint16(123)}, []any{p.Name(), p.DefaultPort()})
 	detailed, err := p.With(map[string]string{"detail": "true"})
@@ -214,6 +220,9 @@ func TestAnswers(t *testing.T) {
 // TestTwoSites asks a time server with the plugin at a alone. What it answers
 // lands at b.
 func TestTwoSites(t *testing.T) {
+	if err := plugins.Supported(); err != nil {
+		t.Skip(err)
+	}
 	plugin := open(t, install(t))
 	s, err := scenario.Load("two-site")
 	require.NoError(t, err)

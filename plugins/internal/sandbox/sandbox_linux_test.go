@@ -31,6 +31,10 @@ import (
 func TestMain(m *testing.M) {
 	switch os.Getenv("MODE") {
 	case "":
+		if err := sandbox.Supported(); err != nil {
+			fmt.Println("skipped:", err)
+			return
+		}
 		goleak.VerifyTestMain(m)
 	case "report":
 		must(json.NewEncoder(os.Stdout).Encode(look()))

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package sandbox
+
+// Supported returns nil.
+func Supported() error { return nil }
