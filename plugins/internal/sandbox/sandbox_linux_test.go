@@ -43,12 +43,12 @@ func TestMain(m *testing.M) {
 		select {}
 	case "leaver":
 		cmd := exec.Command("/proc/self/exe")
-		cmd.Env = []string{"MODE=wait"}
+		cmd.Env = []string{"MODE=wait", quick}
 		cmd.Stdout = os.Stdout
 		must(cmd.Start())
 	case "family":
 		cmd := exec.Command("/proc/self/exe")
-		cmd.Env = []string{"MODE=wait"}
+		cmd.Env = []string{"MODE=wait", quick}
 		cmd.Stdout = os.Stdout
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 		must(cmd.Start())
@@ -211,6 +211,9 @@ func begin(mode string) *sandbox.Process {
 	return p
 }
 
+// quick keeps the race detector from sleeping in the end.
+const quick = "GORACE=atexit_sleep_ms=0"
+
 func command(dir, mode string) *sandbox.Command {
 	program, err := os.ReadFile("/proc/self/exe")
 	must(err)
@@ -218,7 +221,7 @@ func command(dir, mode string) *sandbox.Command {
 		Program: program, Path: "/opt/program",
 		Env: []string{
 			"MODE=" + mode, "OWN=" + dir, "OPEN=" + os.TempDir(), "WRITABLE=" + os.Getenv("WRITABLE"),
-			"HOST=" + strconv.Itoa(os.Getpid()),
+			"HOST=" + strconv.Itoa(os.Getpid()), quick,
 		},
 		Dir: dir,
 	}
@@ -336,7 +339,7 @@ func TestConfined(t *testing.T) {
 	require.Equal(t, "1000", got.OOM)
 
 	require.Equal(t, []string{"/opt/program"}, got.Args)
-	require.Len(t, got.Env, 6)
+	require.Len(t, got.Env, 7)
 	require.Contains(t, got.Env, "VOLTADOMAR_PLUGIN=/opt/program")
 	require.NotContains(t, strings.Join(got.Env, " "), "SECRET")
 	require.Equal(t, "/", got.Dir)
@@ -459,7 +462,7 @@ func as(t *testing.T, mode, inner string, attr *syscall.SysProcAttr, before func
 	require.NoError(t, os.WriteFile(writable, []byte("kept"), 0o600))
 	require.NoError(t, os.Chmod(writable, 0o666))
 	cmd := exec.Command(path)
-	cmd.Env = []string{"MODE=" + mode, "INNER=" + inner, "TMPDIR=" + tmp, "WRITABLE=" + writable}
+	cmd.Env = []string{"MODE=" + mode, "INNER=" + inner, "TMPDIR=" + tmp, "WRITABLE=" + writable, quick}
 	cmd.Stdout, cmd.Stderr = w, os.Stderr
 	cmd.SysProcAttr = attr
 	failed := make(chan error)
