@@ -67,39 +67,71 @@ const (
 )
 
 // Add takes in an exchange. It reports false for one that cannot be: that ends
-// before it begins, whose other side took longer than the whole, or that puts
-// the clocks more than 73 years apart. stepped
-// says that the clock was set since the one before, by its own account or
+// before it begins, whose other side took longer than the whole, that puts the
+// clocks more than 73 years apart, or that is of before the clock was set, is
+// told after it and adds nothing to what was known then. stepped says that the clock was set since the one before, by its own account or
 // because both cannot be true of a clock that was not. A step that the clock
 // does not own up to, and that is smaller than the round trip, goes unnoticed.
 func (e *Estimator) Add(x Exchange) (ok, stepped bool) {
+	// The two readings of the other clock happened at unknown moments of the
+	// exchange, during which it drifted.
+	whole := x.T4.Sub(x.T1)
+	drift := grow(whole) + 1
+	return e.add(x, sample{at: x.T1.Add(whole / 2), lo: x.T3.Sub(x.T4) - drift, hi: x.T2.Sub(x.T1) + drift})
+}
+
+// AddServed takes in an exchange that the other side began: T1 and T4 are by
+// the other clock, T2 and T3 by the one of reference. It is otherwise as [Estimator.Add].
+func (e *Estimator) AddServed(x Exchange) (ok, stepped bool) {
+	// Of the moments of the other clock's readings it is known only that they
+	// were before and after.
+	whole := x.T4.Sub(x.T1)
+	drift := grow(whole+grow(whole)) + 1
+	return e.add(x, sample{at: x.T2.Add(x.T3.Sub(x.T2) / 2), lo: x.T1.Sub(x.T2) - drift, hi: x.T4.Sub(x.T3) + drift})
+}
+
+// add takes in what an exchange proves.
+func (e *Estimator) add(x Exchange, s sample) (ok, stepped bool) {
 	whole, inside := x.T4.Sub(x.T1), x.T3.Sub(x.T2)
 	if whole < 0 || inside < 0 || inside > whole+grow(whole)+1 {
 		return false, false
 	}
-	// The two readings of the other clock happened at unknown moments of the
-	// exchange, during which it drifted.
-	drift := grow(whole) + 1
-	s := sample{at: x.T1.Add(whole / 2), lo: x.T3.Sub(x.T4) - drift, hi: x.T2.Sub(x.T1) + drift}
 	// An interval that ends before it begins is what a reference that was set
 	// meanwhile makes, or an overflow.
 	if s.lo > s.hi || s.lo < -maxOffset || s.hi > maxOffset {
 		return false, false
 	}
-	last := len(e.runs) - 1
-	if last >= 0 {
-		r := &e.runs[last]
-		lo, hi := r.at(s.at)
-		if r.step == x.Step && s.lo <= hi && s.hi >= lo {
-			r.add(s)
-			return true, false
+	n := len(e.runs)
+	if n == 0 {
+		e.runs = append(e.runs, run{step: x.Step, samples: []sample{s}})
+		return true, false
+	}
+	newest := &e.runs[n-1]
+	switch {
+	case x.Step == newest.step && newest.agrees(s):
+		newest.add(s)
+		return true, false
+	case x.Step < newest.step || s.at.Before(newest.first()):
+		// Of before the clock was set, but told after it.
+		for i := n - 2; i >= 0; i-- {
+			if r := &e.runs[i]; r.step == x.Step && r.agrees(s) {
+				r.add(s)
+				return true, false
+			}
 		}
+		return false, false
 	}
 	e.runs = append(e.runs, run{step: x.Step, samples: []sample{s}})
 	if len(e.runs) > maxRuns {
 		e.runs = slices.Delete(e.runs, 0, 1)
 	}
-	return true, last >= 0
+	return true, true
+}
+
+// agrees tells whether a sample can be true of the clock as it was set then.
+func (r *run) agrees(s sample) bool {
+	lo, hi := r.at(s.at)
+	return s.lo <= hi && s.hi >= lo
 }
 
 func (r *run) add(s sample) {

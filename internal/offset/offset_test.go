@@ -55,6 +55,13 @@ func (c *wrongClock) exchange(at, there, inside, back time.Duration) offset.Exch
 	}
 }
 
+// served is one that the clock's side begins.
+func (c *wrongClock) served(at, there, inside, back time.Duration) offset.Exchange {
+	return offset.Exchange{
+		T1: c.read(at), T2: epoch.Add(at + there), T3: epoch.Add(at + there + inside), T4: c.read(at + there + inside + back),
+	}
+}
+
 // TestBounds makes 10,000 exchanges with clocks that are wrong in every way:
 // the true offset never lies outside the bound.
 func TestBounds(t *testing.T) {
@@ -81,11 +88,15 @@ func TestBounds(t *testing.T) {
 				end := at + there + inside + back
 				crossed := c.count(at) != c.count(end)
 				if !crossed {
-					x := c.exchange(at, there, inside, back)
+					// Either side may begin.
+					x, add := c.exchange(at, there, inside, back), e.Add
+					if r.IntN(2) == 0 {
+						x, add = c.served(at, there, inside, back), e.AddServed
+					}
 					if name == "back" {
 						x.Step = c.count(at) // too small a step to be seen
 					}
-					ok, _ := e.Add(x)
+					ok, _ := add(x)
 					require.True(t, ok)
 				}
 				for _, when := range []time.Duration{at, end, end + time.Second, (at + previous) / 2} {
@@ -154,6 +165,41 @@ func TestOfSecretStep(t *testing.T) {
 	}
 }
 
+// TestToldLate has an exchange of before a step told after it, by a clock that
+// owns up to the step and by one that does not.
+func TestToldLate(t *testing.T) {
+	c := wrongClock{steps: []step{{10 * time.Second, -3 * time.Second}}}
+	for _, secret := range []bool{false, true} {
+		exchange := func(at, long time.Duration) offset.Exchange {
+			x := c.served(at, long, 0, long)
+			if !secret {
+				x.Step = c.count(at)
+			}
+			return x
+		}
+		var e offset.Estimator
+		for _, at := range []time.Duration{7, 8, 11, 12} {
+			ok, stepped := e.AddServed(exchange(at*time.Second, 10*time.Millisecond))
+			require.True(t, ok)
+			require.Equal(t, at == 11, stepped)
+		}
+		ok, stepped := e.AddServed(exchange(9*time.Second, time.Microsecond))
+		require.True(t, ok)
+		require.False(t, stepped)
+		for at, offset := range map[time.Duration]time.Duration{9: 0, 12: -3 * time.Second} {
+			got, ok := e.At(epoch.Add(at * time.Second))
+			require.True(t, ok)
+			require.LessOrEqual(t, (got.Offset - offset).Abs(), got.Bound)
+			require.Equal(t, at == 9, got.Bound < time.Millisecond)
+		}
+		c := wrongClock{ahead: time.Hour} // as nobody knew it then
+		x := c.served(9*time.Second, 0, 0, 0)
+		ok, stepped = e.AddServed(x)
+		require.False(t, ok)
+		require.False(t, stepped)
+	}
+}
+
 func TestSkew(t *testing.T) {
 	c := wrongClock{skew: 50e-6}
 	var e offset.Estimator
@@ -193,7 +239,11 @@ func TestAnything(t *testing.T) {
 		at := time.Duration(0)
 		for range rapid.IntRange(1, 600).Draw(t, "exchanges") {
 			there, inside, back := us("there", 1e5), us("inside", 1e5), us("back", 1e5)
-			ok, stepped := e.Add(c.exchange(at, there, inside, back))
+			x, add := c.exchange(at, there, inside, back), e.Add
+			if rapid.Bool().Draw(t, "served") {
+				x, add = c.served(at, there, inside, back), e.AddServed
+			}
+			ok, stepped := add(x)
 			require.True(t, ok)
 			require.False(t, stepped)
 			at += there + inside + back + us("pause", 1e6)
