@@ -43,13 +43,16 @@ var (
 	ErrAgentLost = fault.ErrAgentLost
 	// ErrRefused says that the agent could not do what was asked.
 	ErrRefused = fault.ErrRefused
+	// ErrBlocked says that a rule of a blocklist, the controller's or the
+	// agent's, forbids to send to the destination: code 403.
+	ErrBlocked = fault.ErrBlocked
 	// ErrStopped says that the controller does not run any longer: code 503.
 	ErrStopped = fault.ErrStopped
 )
 
 // Error is a failed measurement or a refused agent. It unwraps to its cause.
 type Error struct {
-	Code   int    // as in HTTP: 400, 404, 409, 429, 500, 503
+	Code   int    // as in HTTP: 400, 403, 404, 409, 429, 500, 503
 	Reason string // a sentence for people
 	Err    error  // the cause, may be nil
 }
@@ -208,6 +211,12 @@ type ControllerConfig struct {
 	Resolver Resolver
 	// Logger hears of agents that come and go; default silent.
 	Logger *slog.Logger
+	// Blocklist holds the destinations to which no agent is asked to send;
+	// default none. A measurement of one is refused with [ErrBlocked]; one
+	// under way when the list is set ends, and its remaining probes are booked
+	// as [result.Blocked]. Of a name's addresses the one that would be measured
+	// counts, no other is tried instead. Agents do not get the list.
+	Blocklist *probe.Blocklist
 }
 
 // Controller accepts measurements, hands them to agents and joins what comes
@@ -239,7 +248,7 @@ func NewController(cfg *ControllerConfig) (*Controller, error) {
 	}
 	return &Controller{controller.New(controller.Config{
 		Start: c.Start, End: c.End, Allocator: c.Allocator, NewCorrelator: c.NewCorrelator,
-		Resolver: c.Resolver, Logger: logger(c.Logger),
+		Resolver: c.Resolver, Logger: logger(c.Logger), Blocklist: c.Blocklist,
 	})}, nil
 }
 
@@ -352,6 +361,10 @@ type AgentConfig struct {
 	Clock string
 	// Logger hears of connections made and lost; default silent.
 	Logger *slog.Logger
+	// Blocklist holds the destinations to which the agent sends nothing,
+	// whatever a controller asks; default none. It is looked at for every probe
+	// right before that leaves, so setting it stops measurements under way.
+	Blocklist *probe.Blocklist
 }
 
 // Agent sends probes and captures answers for controllers.
@@ -390,7 +403,7 @@ func NewAgent(cfg AgentConfig) (*Agent, error) {
 	}
 	return &Agent{agent.New(agent.Config{
 		ID: cfg.ID, Clock: or(cfg.Clock, processClock), Instance: draw(), Port: cfg.Port,
-		Probers: cfg.Probers, Logger: logger(cfg.Logger),
+		Probers: cfg.Probers, Logger: logger(cfg.Logger), Blocklist: cfg.Blocklist,
 	})}, nil
 }
 

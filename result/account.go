@@ -14,6 +14,9 @@ type Missing string
 const (
 	// NotSent: the host refused to send it; [Probe.Error] says why.
 	NotSent Missing = "not sent"
+	// Blocked: a rule of a blocklist forbids to send it. [Loss.Detail] is the
+	// rule and whose it is: an agent's id, or "controller".
+	Blocked Missing = "blocked by a rule"
 	// SourceLost: the agent that was to send it went away.
 	SourceLost Missing = "source lost"
 	// AnsweredLate: its answer came after it was given up.
@@ -37,7 +40,7 @@ const (
 	NoAnswer Missing = "no answer in time"
 )
 
-var missingOrder = []Missing{NotSent, SourceLost, AnsweredLate, AskedAgain, Beyond, Cancelled, Unreported, ReceiverAway, Dropped, NoAnswer}
+var missingOrder = []Missing{NotSent, Blocked, SourceLost, AnsweredLate, AskedAgain, Beyond, Cancelled, Unreported, ReceiverAway, Dropped, NoAnswer}
 
 // Account says what became of every probe and every candidate. It adds up:
 // Asked = Answered + all of Unanswered, and the [Counts] of candidates are
@@ -54,7 +57,8 @@ type Account struct {
 // Loss is a number of probes without an answer, for one reason.
 type Loss struct {
 	Reason Missing `json:"reason"`
-	// Detail is the kernel's words of NotSent, or the agents concerned.
+	// Detail is the kernel's words of NotSent, the rule of Blocked and whose it
+	// is, as in "192.0.2.0/24 (node1)", or the agents concerned.
 	Detail string `json:"detail,omitempty"`
 	Count  int    `json:"count"`
 }

@@ -156,7 +156,7 @@ func TestFindings(t *testing.T) {
 }
 
 func TestAccountAddsUp(t *testing.T) {
-	reasons := []result.Missing{"", result.NotSent, result.SourceLost, result.AnsweredLate, result.AskedAgain, result.Beyond, result.Cancelled, result.Unreported, result.ReceiverAway, result.Dropped, result.NoAnswer}
+	reasons := []result.Missing{"", result.NotSent, result.Blocked, result.SourceLost, result.AnsweredLate, result.AskedAgain, result.Beyond, result.Cancelled, result.Unreported, result.ReceiverAway, result.Dropped, result.NoAnswer}
 	rapid.Check(t, func(t *rapid.T) {
 		var a result.Account
 		n := rapid.IntRange(0, 100).Draw(t, "n")

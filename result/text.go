@@ -284,7 +284,7 @@ func (w *textWriter) losses() {
 	var parts []string
 	for _, l := range w.trace.Account.Unanswered {
 		switch l.Reason {
-		case NotSent, Beyond, AskedAgain, NoAnswer:
+		case NotSent, Blocked, Beyond, AskedAgain, NoAnswer:
 			continue
 		}
 		part := fmt.Sprintf("%d %s", l.Count, l.Reason)
@@ -322,7 +322,8 @@ func (w *textWriter) gaps() {
 	}
 }
 
-// refusals tells of probes that a host refused to send, a line per reason.
+// refusals tells of probes that a host refused to send, or that a rule forbids,
+// a line per reason.
 func (w *textWriter) refusals() {
 	type refusal struct {
 		reason         string
@@ -331,13 +332,17 @@ func (w *textWriter) refusals() {
 	var all []refusal
 	for _, h := range w.trace.Hops {
 		for _, p := range h.Probes {
-			if p.Error == "" {
+			reason := p.Error
+			if p.Missing == Blocked {
+				reason = fmt.Sprintf("%s, %s", p.Missing, p.MissingDetail)
+			}
+			if reason == "" {
 				continue
 			}
-			i := slices.IndexFunc(all, func(r refusal) bool { return r.reason == p.Error })
+			i := slices.IndexFunc(all, func(r refusal) bool { return r.reason == reason })
 			if i < 0 {
 				i = len(all)
-				all = append(all, refusal{reason: p.Error, first: h.TTL})
+				all = append(all, refusal{reason: reason, first: h.TTL})
 			}
 			all[i].n++
 			all[i].last = h.TTL

@@ -87,6 +87,9 @@ type SentProbe struct {
 	Time  time.Time
 	Stamp probe.Stamp
 	Err   string // not empty: it was not sent, and why
+	// Blocked is the rule of the agent's blocklist that kept it from being
+	// sent, else the zero value.
+	Blocked netip.Prefix
 }
 
 // Failed says that an agent cannot do a job at all.
@@ -94,6 +97,9 @@ type Failed struct {
 	Session uint64
 	Code    int // as in HTTP
 	Reason  string
+	// Blocked is the rule of the agent's blocklist that forbids it, else the
+	// zero value.
+	Blocked netip.Prefix
 }
 
 // Answers reports captured candidates.

@@ -17,7 +17,7 @@ import (
 	"bitbucket.org/uwpatio/voltadomar/transport"
 )
 
-// Config is what an agent is made of. All fields are set.
+// Config is what an agent is made of. All fields but Blocklist are set.
 type Config struct {
 	ID       string
 	Clock    string
@@ -25,6 +25,8 @@ type Config struct {
 	Port     probe.Port
 	Probers  []probe.Prober
 	Logger   *slog.Logger
+
+	Blocklist *probe.Blocklist // nil: none
 }
 
 const (

@@ -75,7 +75,7 @@ func (s *sender) receive(ctx context.Context) error {
 		switch m := m.(type) {
 		case *transport.Job:
 			if f := s.start(ctx, m); f != nil {
-				err = s.conn.Send(ctx, &transport.Failed{Session: m.Session, Code: f.Code, Reason: f.Reason})
+				err = s.conn.Send(ctx, &transport.Failed{Session: m.Session, Code: f.Code, Reason: f.Reason, Blocked: ruleOf(f)})
 			}
 		case *transport.Ask:
 			s.ask(ctx, m)
@@ -103,6 +103,9 @@ func (s *sender) start(ctx context.Context, m *transport.Job) *fault.Error {
 	}
 	if len(s.jobs) >= maxJobs {
 		return fault.New(fault.TooManyRequests, nil, "agent %q runs %d jobs already", s.cfg.ID, len(s.jobs))
+	}
+	if rule, ok := s.cfg.Blocklist.Lookup(m.Dst); ok {
+		return fault.New(fault.Forbidden, blocked{rule}, "agent %q must not send to %s: %v", s.cfg.ID, m.Dst, blocked{rule})
 	}
 	var err error
 	if j.src, err = s.cfg.Port.Source(m.Dst); err != nil {
@@ -281,7 +284,7 @@ func (s *sender) send(ctx context.Context, orders []order, out []probe.Outgoing,
 			sent = append(sent, probe.Outgoing{Data: b})
 		}
 	}
-	if len(sent) > 0 {
+	if sent = s.allowed(orders, errs, sent); len(sent) > 0 {
 		if err := s.cfg.Port.Send(sent); err != nil {
 			return fmt.Errorf("port: %w", err)
 		}
@@ -308,6 +311,7 @@ func (s *sender) report(ctx context.Context, orders []order, errs []error, sent 
 		if err != nil {
 			p.Err = err.Error()
 		}
+		p.Blocked = ruleOf(err)
 		r.Probes = append(r.Probes, p)
 	}
 	for _, r := range reports {

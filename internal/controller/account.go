@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -152,8 +153,12 @@ func (s *session) missing(p *tracked) (why result.Missing, detail string) {
 	switch {
 	case p.status == answered:
 		return "", ""
+	case p.status == refused && p.blocked != "":
+		return result.Blocked, p.blocked
 	case p.status == refused:
 		return result.NotSent, p.rec.Error
+	case over && errors.Is(s.fault, fault.ErrBlocked) && p.status == underway && p.reported.IsZero():
+		return result.Blocked, s.blocking.why // the agent took no job
 	case over && s.sourceLost && (p.reported.IsZero() || p.status == underway):
 		return result.SourceLost, s.source.Agent
 	case p.rec.Verdict == result.Late:

@@ -23,13 +23,14 @@ import (
 	"bitbucket.org/uwpatio/voltadomar/transport"
 )
 
-// Config is what a controller is made of. All fields are set.
+// Config is what a controller is made of. All fields but Blocklist are set.
 type Config struct {
 	Start, End    uint32 // the range of probe IDs, [Start, End)
 	Allocator     alloc.Allocator
 	NewCorrelator func(result.Session) result.Correlator
 	Resolver      Resolver
 	Logger        *slog.Logger
+	Blocklist     *probe.Blocklist // nil: none
 }
 
 const (
@@ -255,7 +256,7 @@ func (c *Controller) dispatch(a *agent, m transport.Message) {
 		a.heard = now
 	case *transport.Failed:
 		if s := c.index.session(m.Session); s != nil && s.source == a {
-			s.end(fault.New(errorCode(m.Code), fault.ErrRefused, "%s", clean(m.Reason)))
+			s.failed(m)
 		}
 	case *transport.Watching:
 		c.relays.watching(a, m)

@@ -63,6 +63,9 @@ func (c *Controller) Measure(ctx context.Context, spec Spec, each func(result.Ev
 	if err != nil {
 		return nil, err
 	}
+	if rule, ok := c.cfg.Blocklist.Lookup(dst); ok {
+		return nil, fault.New(fault.Forbidden, fault.ErrBlocked, "no probe may be sent to %s: blocked by rule %v of the controller", dst, rule)
+	}
 	block, err := c.acquire(ctx, spec, dst)
 	if err != nil {
 		return nil, err
@@ -120,6 +123,7 @@ func (c *Controller) newSession(spec Spec, a *agent, dst netip.Addr, block alloc
 		probes:     make([]tracked, block.N),
 		slots:      make([]uint16, (spec.MaxTTL-spec.FirstTTL+1)*spec.Queries),
 		began:      time.Now(),
+		blocklist:  c.cfg.Blocklist,
 		agents:     map[string]*agent{a.Agent: a},
 		steps:      map[string]bool{},
 		firstSteps: map[process]uint64{},

@@ -33,7 +33,8 @@ func (s *session) step(now time.Time) (tickets []transport.Ticket, until time.Ti
 	if s.fault != nil {
 		return nil, now, true
 	}
-	if s.left == 0 && s.refused >= min(s.spec.Window, len(s.slots)) {
+	s.checkRules(now)
+	if s.blocking.why == "" && s.left == 0 && s.refused >= min(s.spec.Window, len(s.slots)) {
 		s.fault = fault.New(fault.Unavailable, fault.ErrRefused, "agent %q could not send: %s", s.source.Agent, s.probes[0].rec.Error)
 		return nil, now, true
 	}
@@ -54,8 +55,11 @@ func (s *session) step(now time.Time) (tickets []transport.Ticket, until time.Ti
 		if p.status != underway {
 			continue
 		}
-		retry := s.retryable(slot)
-		deadline := s.deadline(slot, retry)
+		if s.uncalled(p, now) {
+			continue
+		}
+		retry := s.retryable(slot) && s.blocking.why == ""
+		deadline := s.blocking.earlier(p, s.deadline(slot, retry))
 		if now.Before(deadline) {
 			undecided = true
 			until = earlier(until, deadline)
@@ -73,6 +77,12 @@ func (s *session) step(now time.Time) (tickets []transport.Ticket, until time.Ti
 			g.GaveUp(p.rec.ID)
 		}
 		s.decide(p, gaveUp)
+	}
+	if s.blocking.why != "" {
+		if !undecided {
+			s.forgo(now)
+		}
+		return nil, until, !undecided
 	}
 	for s.next < len(s.slots) && s.ttl(s.next) <= s.final {
 		undecided = true

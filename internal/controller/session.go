@@ -37,6 +37,7 @@ type session struct {
 	began      time.Time
 	foreign    uint32 // the index's count when it began
 	remote     bool   // its prober takes its time
+	blocklist  *probe.Blocklist
 	// watched is closed when the agents watch for its direct answers; nil if
 	// they need not. run waits for it, others do not look at it.
 	watched <-chan struct{}
@@ -53,6 +54,7 @@ type session struct {
 	lastAsk    time.Time
 	slack      time.Duration // longest time that a report of sending took
 	refused    int
+	blocking   blocking
 	left       int // probes that left the source
 	sourceAddr netip.Addr
 	complete   bool // all is decided: what happens now spoils nothing
@@ -85,6 +87,7 @@ type tracked struct {
 	asked    time.Time
 	reported time.Time // when the agent's report of sending came, or zero
 	took     time.Duration
+	blocked  string    // the rule that forbids it and whose it is
 	decided  time.Time // when its fate was
 	heard    time.Time // when its answer came here
 	receiver *agent
@@ -107,6 +110,7 @@ func (s *session) run(ctx context.Context, each func(result.Event), rs *relays) 
 		s.complete = done && s.fault == nil
 		decided, ended := s.decided, s.fault
 		s.decided = nil
+		halt := s.blocking.halt()
 		s.mu.Unlock()
 
 		if each != nil {
@@ -119,6 +123,14 @@ func (s *session) run(ctx context.Context, each func(result.Event), rs *relays) 
 		}
 		if done {
 			return s.nameHops(ctx)
+		}
+		if halt {
+			if err := s.source.order(ctx, &transport.Cancel{Session: s.number}, orderWait); err != nil {
+				return s.fail(ctx, err)
+			}
+		}
+		if len(tickets) > 0 && s.forbidden() {
+			continue // the caller may just have set the list
 		}
 		if len(tickets) > 0 {
 			if err := s.source.order(ctx, &transport.Ask{Session: s.number, Probes: tickets}, orderWait); err != nil {
@@ -233,11 +245,20 @@ func (s *session) sent(m *transport.Sent, now time.Time) {
 		}
 		p.reported, p.sentStep = now, m.Step
 		s.slack = max(s.slack, now.Sub(p.asked))
-		if p2.Err != "" && p.status != answered { // what was answered has left
-			p.rec.Error = clean(p2.Err)
+		if (p2.Err != "" || p2.Blocked.IsValid()) && p.status != answered { // what was answered has left
+			if p2.Blocked.IsValid() {
+				p.blocked = s.blocking.begin(p2.Blocked, s.source.Agent, now)
+			} else {
+				p.rec.Error = clean(p2.Err)
+			}
 			s.refused++
 			s.decide(p, refused)
 			continue
+		}
+		if p.status == refused { // it left before it was called off
+			p.blocked = ""
+			s.refused--
+			s.decide(p, gaveUp)
 		}
 		s.left++
 		s.counts.Sent++
@@ -296,7 +317,7 @@ func (s *session) answered(a *agent, ans *probe.Answer, id uint16, step uint64, 
 	if p.status == replaced {
 		s.restore(p)
 	}
-	p.rec.Error = "" // it has left after all
+	p.rec.Error, p.blocked = "", "" // it has left after all
 	p.took = now.Sub(p.asked)
 	s.decide(p, answered)
 	s.judge(ans, p.rec.TTL)

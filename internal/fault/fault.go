@@ -10,6 +10,7 @@ import (
 // Codes, as the users' door answers them.
 const (
 	BadRequest      = 400
+	Forbidden       = 403
 	NotFound        = 404
 	Conflict        = 409
 	TooManyRequests = 429
@@ -25,6 +26,7 @@ var (
 	ErrDuplicateAgent = errors.New("agent id taken")
 	ErrAgentLost      = errors.New("agent lost")
 	ErrRefused        = errors.New("refused by agent")
+	ErrBlocked        = errors.New("blocked by a rule")
 	ErrStopped        = errors.New("controller stopped")
 )
 

@@ -60,6 +60,12 @@ func badForController(t *testing.T) map[string][]byte {
 		"an error of probe 4000000000": sent(&voltadomarv1.Sent{
 			Ids: []uint32{1}, Times: []int64{1}, Stamps: []byte{0}, Errors: []*voltadomarv1.SendError{{Index: 4_000_000_000}},
 		}),
+		"sent: rule is c000020021": sent(&voltadomarv1.Sent{
+			Ids: []uint32{1}, Times: []int64{1}, Stamps: []byte{0}, Errors: []*voltadomarv1.SendError{{Rule: []byte{192, 0, 2, 0, 33}}},
+		}),
+		"sent: rule is 0a": sent(&voltadomarv1.Sent{
+			Ids: []uint32{1}, Times: []int64{1}, Stamps: []byte{0}, Errors: []*voltadomarv1.SendError{{Rule: []byte{10}}},
+		}),
 		"hello: source is 3 bytes long": message(&voltadomarv1.AgentMessage{Message: &voltadomarv1.AgentMessage_Hello{Hello: &voltadomarv1.Hello{Sources: [][]byte{{1, 2, 3}}}}}),
 	}
 }

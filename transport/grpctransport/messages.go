@@ -18,7 +18,7 @@ func encodeAgent(m transport.Message) (*voltadomarv1.AgentMessage, error) {
 		return &voltadomarv1.AgentMessage{Message: &voltadomarv1.AgentMessage_Sent{Sent: encodeSent(m)}}, nil
 	case *transport.Failed:
 		return &voltadomarv1.AgentMessage{Message: &voltadomarv1.AgentMessage_Failed{Failed: &voltadomarv1.Failed{
-			Session: m.Session, Code: int64(m.Code), Reason: text(m.Reason),
+			Session: m.Session, Code: int64(m.Code), Reason: text(m.Reason), Rule: encodePrefix(m.Blocked),
 		}}}, nil
 	case *transport.Answers:
 		return &voltadomarv1.AgentMessage{Message: &voltadomarv1.AgentMessage_Answers{Answers: encodeAnswers(m)}}, nil
@@ -47,7 +47,7 @@ func decodeAgent(m *voltadomarv1.AgentMessage) (transport.Message, error) {
 		out = d.sent(m.Sent)
 	case *voltadomarv1.AgentMessage_Failed:
 		f := m.Failed
-		out = &transport.Failed{Session: f.GetSession(), Code: d.int("failed: code", f.GetCode()), Reason: f.GetReason()}
+		out = &transport.Failed{Session: f.GetSession(), Code: d.int("failed: code", f.GetCode()), Reason: f.GetReason(), Blocked: d.prefix("failed: rule", f.GetRule())}
 	case *voltadomarv1.AgentMessage_Answers:
 		out = d.answers(m.Answers)
 	case *voltadomarv1.AgentMessage_Status:
@@ -216,8 +216,8 @@ func encodeSent(m *transport.Sent) *voltadomarv1.Sent {
 		at := encodeTime(p.Time)
 		out.Ids[i], out.Times[i], out.Stamps[i] = uint32(p.ID), at-before, byte(p.Stamp)
 		before = at
-		if p.Err != "" {
-			out.Errors = append(out.Errors, &voltadomarv1.SendError{Index: uint32(i), Error: text(p.Err)})
+		if p.Err != "" || p.Blocked.IsValid() {
+			out.Errors = append(out.Errors, &voltadomarv1.SendError{Index: uint32(i), Error: text(p.Err), Rule: encodePrefix(p.Blocked)})
 		}
 	}
 	return out
@@ -243,7 +243,8 @@ func (d *decoder) sent(m *voltadomarv1.Sent) *transport.Sent {
 			d.fail("sent: an error of probe %d: there are %d", e.GetIndex(), n)
 			return nil
 		}
-		out.Probes[e.GetIndex()].Err = e.GetError()
+		p := &out.Probes[e.GetIndex()]
+		p.Err, p.Blocked = e.GetError(), d.prefix("sent: rule", e.GetRule())
 	}
 	return out
 }

@@ -22,6 +22,14 @@ func (b *addrs) encode(a netip.Addr) []byte {
 
 func encodeAddr(a netip.Addr) []byte { return new(addrs).encode(a) }
 
+func encodePrefix(p netip.Prefix) []byte {
+	if !p.IsValid() {
+		return nil
+	}
+	b, _ := p.MarshalBinary() // has no error to return
+	return b
+}
+
 func encodeTime(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
@@ -97,6 +105,17 @@ func (d *decoder) addr(field string, b []byte) netip.Addr {
 		d.fail("%s is %d bytes long: an address has 0, 4, 16, or more with a zone", field, len(b))
 	}
 	return a
+}
+
+func (d *decoder) prefix(field string, b []byte) netip.Prefix {
+	var p netip.Prefix
+	if len(b) == 0 {
+		return p
+	}
+	if err := p.UnmarshalBinary(b); err != nil || !p.IsValid() {
+		d.fail("%s is %x: a prefix has 4 or 16 bytes of address and one of its length", field, b[:min(len(b), 20)])
+	}
+	return p
 }
 
 func (d *decoder) labels(in []*voltadomarv1.Label) []probe.Label {

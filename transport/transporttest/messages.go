@@ -104,7 +104,8 @@ func normalise(v reflect.Value) {
 	}
 	switch v.Kind() {
 	case reflect.Struct:
-		if v.Type() == reflect.TypeFor[netip.Addr]() {
+		switch v.Type() {
+		case reflect.TypeFor[netip.Addr](), reflect.TypeFor[netip.Prefix]():
 			return
 		}
 		for i := range v.NumField() {

@@ -36,6 +36,10 @@ func (f *filler) set(v reflect.Value) {
 	case netip.Addr:
 		v.Set(reflect.ValueOf(f.addr()))
 		return
+	case netip.Prefix:
+		a := f.addr()
+		v.Set(reflect.ValueOf(netip.PrefixFrom(a, f.n%a.BitLen()+1)))
+		return
 	case time.Time:
 		v.Set(reflect.ValueOf(time.Unix(1_800_000_000+int64(f.n), int64(f.n)*1001).UTC()))
 		return

@@ -1162,9 +1162,12 @@ func (x *Sent) GetStep() uint64 {
 }
 
 type SendError struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Index         uint32                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"` // into the columns of Sent
-	Error         string                 `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Index uint32                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"` // into the columns of Sent
+	Error string                 `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	// The rule of a blocklist that kept the probe from being sent, if that is
+	// why: the bytes of an address and one of the prefix length.
+	Rule          []byte `protobuf:"bytes,3,opt,name=rule,proto3" json:"rule,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1213,12 +1216,20 @@ func (x *SendError) GetError() string {
 	return ""
 }
 
+func (x *SendError) GetRule() []byte {
+	if x != nil {
+		return x.Rule
+	}
+	return nil
+}
+
 // Failed says that an agent cannot do a job at all.
 type Failed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
 	Code          int64                  `protobuf:"varint,2,opt,name=code,proto3" json:"code,omitempty"` // as in HTTP
 	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Rule          []byte                 `protobuf:"bytes,4,opt,name=rule,proto3" json:"rule,omitempty"` // that forbids it, as in SendError
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1272,6 +1283,13 @@ func (x *Failed) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *Failed) GetRule() []byte {
+	if x != nil {
+		return x.Rule
+	}
+	return nil
 }
 
 // Answers reports captured candidates.
@@ -2482,14 +2500,16 @@ const file_voltadomar_v1_agents_proto_rawDesc = "" +
 	"\x05times\x18\x04 \x03(\x12R\x05times\x12\x16\n" +
 	"\x06stamps\x18\x05 \x01(\fR\x06stamps\x120\n" +
 	"\x06errors\x18\x06 \x03(\v2\x18.voltadomar.v1.SendErrorR\x06errors\x12\x12\n" +
-	"\x04step\x18\a \x01(\x04R\x04step\"7\n" +
+	"\x04step\x18\a \x01(\x04R\x04step\"K\n" +
 	"\tSendError\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12\x14\n" +
-	"\x05error\x18\x02 \x01(\tR\x05error\"N\n" +
+	"\x05error\x18\x02 \x01(\tR\x05error\x12\x12\n" +
+	"\x04rule\x18\x03 \x01(\fR\x04rule\"b\n" +
 	"\x06Failed\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\x03R\x04code\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"\x8f\x01\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x12\n" +
+	"\x04rule\x18\x04 \x01(\fR\x04rule\"\x8f\x01\n" +
 	"\aAnswers\x12/\n" +
 	"\aanswers\x18\x01 \x03(\v2\x15.voltadomar.v1.AnswerR\aanswers\x12\x18\n" +
 	"\adropped\x18\x02 \x01(\x04R\adropped\x12%\n" +
