@@ -16,9 +16,9 @@ import (
 	"github.com/spf13/pflag"
 
 	volta "bitbucket.org/uwpatio/voltadomar"
+	"bitbucket.org/uwpatio/voltadomar/examples/internal/blockfile"
 	"bitbucket.org/uwpatio/voltadomar/examples/internal/tlsfiles"
 	"bitbucket.org/uwpatio/voltadomar/plugins"
-	"bitbucket.org/uwpatio/voltadomar/probe"
 	"bitbucket.org/uwpatio/voltadomar/transport/grpctransport"
 )
 
@@ -37,9 +37,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	sources := fs.StringArray("source", nil, "`ADDRESS` to send probes from, one per family at most (default: the kernel's choice)")
 	insecure := fs.Bool("insecure", false, "talk plain text to a controller on another host")
 	paths := fs.StringArray("plugin", nil, "`PATH[,sha256=HEX]` of a program that adds a measurement type, with the checksum that its file must have")
+	rules := fs.StringP("blocklist", "b", "", "`FILE` of addresses and prefixes, one a line, to send nothing to; read again at SIGHUP")
 	files := tlsfiles.Add(fs, "vouch for the controller")
 	usage := "Usage: simple-agent -i ID -c CONTROLLER [--source ADDRESS]... [--insecure]\n" +
-		"                    [--plugin PATH[,sha256=HEX]]...\n\n" +
+		"                    [--plugin PATH[,sha256=HEX]]... [-b FILE]\n\n" +
 		"Sends probes and captures answers for a controller. Needs CAP_NET_RAW.\n\n" + fs.FlagUsages()
 
 	wrong := func(format string, args ...any) int {
@@ -75,12 +76,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 		added = append(added, c)
 	}
+	blocklist, err := blockfile.Open(*rules)
+	if err != nil {
+		return wrong("%v", err)
+	}
 	tlsConfig, err := files.Client()
 	if err != nil {
 		return wrong("%v", err)
 	}
 
 	log := slog.New(slog.NewTextHandler(stderr, nil))
+	defer blockfile.Follow(*rules, blocklist, log)()
 	var dialers []*grpctransport.Dialer
 	for _, c := range *controllers {
 		d, err := grpctransport.NewDialer(grpctransport.ClientConfig{Addr: c, TLS: tlsConfig, Insecure: *insecure, Logger: log})
@@ -106,7 +112,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var wg sync.WaitGroup
 	for i, c := range *controllers {
 		wg.Go(func() {
-			if err := serve(ctx, *id, from, types, dialers[i], log); err != nil {
+			if err := serve(ctx, volta.AgentConfig{ID: *id, Probers: types, Logger: log, Blocklist: blocklist}, from, dialers[i]); err != nil {
 				cancel(fmt.Errorf("controller %s: %w", c, err))
 			}
 		})
@@ -124,12 +130,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 // serve works for one controller until ctx ends.
-func serve(ctx context.Context, id string, from []netip.Addr, types []probe.Prober, dialer *grpctransport.Dialer, log *slog.Logger) error {
-	port, err := volta.OpenPort(volta.PortConfig{Sources: from, Logger: log})
+func serve(ctx context.Context, cfg volta.AgentConfig, from []netip.Addr, dialer *grpctransport.Dialer) error {
+	port, err := volta.OpenPort(volta.PortConfig{Sources: from, Logger: cfg.Logger})
 	if err != nil {
 		return err
 	}
-	agent, err := volta.NewAgent(volta.AgentConfig{ID: id, Port: port, Probers: types, Logger: log})
+	cfg.Port = port
+	agent, err := volta.NewAgent(cfg)
 	if err != nil {
 		return errors.Join(err, port.Close())
 	}

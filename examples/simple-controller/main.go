@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/pflag"
 
 	volta "bitbucket.org/uwpatio/voltadomar"
+	"bitbucket.org/uwpatio/voltadomar/examples/internal/blockfile"
 	"bitbucket.org/uwpatio/voltadomar/examples/internal/tlsfiles"
 	"bitbucket.org/uwpatio/voltadomar/probe/simnet/scenario"
 	"bitbucket.org/uwpatio/voltadomar/transport/grpctransport"
@@ -32,7 +33,7 @@ func main() {
 }
 
 const synopsis = `Usage: simple-controller [--scenario NAME|FILE] [SITE DESTINATION [volta options]]
-       simple-controller --serve [--scenario NAME|FILE] [--listen ADDRESS | --port PORT] [--range START-END] [--block N] [--insecure]
+       simple-controller --serve [--scenario NAME|FILE] [--listen ADDRESS | --port PORT] [--range START-END] [--block N] [--blocklist FILE] [--insecure]
        simple-controller --local TARGET [volta options]
 
 Alone, controller and agents run in this process over a simulated anycast
@@ -68,6 +69,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	ids := fs.String("range", "10000-20000", "probe identifiers `START-END`, END not included; disjoint between controllers")
 	block := fs.Int("block", 100, "identifiers that a measurement takes at least")
 	insecure := fs.Bool("insecure", false, "serve plain text beyond loopback")
+	rules := fs.String("blocklist", "", "`FILE` of addresses and prefixes, one a line, to measure none of; read again at SIGHUP")
 	files := tlsfiles.Add(fs, "vouch for agents and clients")
 	if err := fs.Parse(args); errors.Is(err, pflag.ErrHelp) || slices.Contains(local, "--help") {
 		fmt.Fprint(stdout, synopsis+fs.FlagUsages()+"\n"+volta.Usage())
@@ -86,6 +88,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if *port < 0 || *port > 65535 {
 		return wrong(fmt.Errorf("--port %d: must be 0 to 65535, 0 for a free one", *port))
 	}
+	if cfg.Blocklist, err = blockfile.Open(*rules); err != nil {
+		return wrong(err)
+	}
+	defer blockfile.Follow(*rules, cfg.Blocklist, slog.New(slog.NewTextHandler(stderr, nil)))()
 	tlsConfig, err := files.Server()
 	if err != nil {
 		return wrong(err)
