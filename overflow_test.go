@@ -1,6 +1,7 @@
 package volta_test
 
 import (
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -24,12 +25,25 @@ func (p *gatedPort) Receive(ds []probe.Incoming) (int, error) {
 
 func (p *gatedPort) Dropped() uint64 { return p.Port.(probe.Dropper).Dropped() }
 
+// tellingPort tells of the first probe that is sent.
+type tellingPort struct {
+	probe.Port
+	once  sync.Once
+	began chan struct{} // closed then
+}
+
+func (p *tellingPort) Send(ds []probe.Outgoing) error {
+	p.once.Do(func() { close(p.began) })
+	return p.Port.Send(ds)
+}
+
 // TestKernelOverflow floods a site whose agent does not come to reading, until
 // its kernel drops what it captures.
 func TestKernelOverflow(t *testing.T) {
 	lab := netlab.NewTwoSites(t)
 	f := newFleet(t, false, nil)
-	f.join(t, volta.AgentConfig{ID: "a", Port: openPort(t, lab.A, lab.Anycast4)})
+	a := &tellingPort{Port: openPort(t, lab.A, lab.Anycast4), began: make(chan struct{})}
+	f.join(t, volta.AgentConfig{ID: "a", Port: a})
 	b := &gatedPort{Port: openPort(t, lab.B, lab.Anycast4), gate: make(chan struct{})}
 	f.join(t, volta.AgentConfig{ID: "b", Port: b})
 	type outcome struct {
@@ -37,12 +51,13 @@ func TestKernelOverflow(t *testing.T) {
 		err   error
 	}
 	done := make(chan outcome, 1)
-	m, err := volta.ParseCommand("volta a " + lab.Target4.String() + " -n -m 5 -w 3,0,0")
+	m, err := volta.ParseCommand("volta a " + lab.Target4.String() + " -n -m 5 -w 20,0,0")
 	require.NoError(t, err)
 	go func() {
 		trace, err := f.Measure(f.ctx, m)
 		done <- outcome{trace, err}
 	}()
+	<-a.began // what b's kernel drops before is of no measurement
 	for seed := uint64(1); b.Dropped() == 0; seed++ {
 		var many [][]byte
 		for range 64 {
