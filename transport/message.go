@@ -137,6 +137,15 @@ type Status struct {
 	Behind []Backlog
 }
 
+// Timing reports an exchange of time beside the connection; see [TimeAsker].
+type Timing struct {
+	Exchange uint64 // its number
+	// Sent and Received are when the agent's request left and the reply came,
+	// by the clock that probes are stamped with.
+	Sent, Received time.Time
+	Step           uint64 // see [Sent]; the same before and after
+}
+
 // Backlog is how many datagrams of a watch have been waiting to be read.
 type Backlog struct {
 	Number uint64 // of the watch
@@ -230,6 +239,7 @@ func (*Failed) message()  {}
 func (*Answers) message() {}
 func (*Check) message()   {}
 func (*Status) message()  {}
+func (*Timing) message()  {}
 
 func (*Watch) message()    {}
 func (*Unwatch) message()  {}

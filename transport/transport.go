@@ -5,6 +5,7 @@ package transport
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 var (
@@ -39,4 +40,23 @@ type Conn interface {
 	Receive(ctx context.Context) (Message, error)
 	// Close ends the connection for both sides. It is idempotent.
 	Close() error
+}
+
+// TimeAsker is an agent's [Conn] that can exchange times with the controller
+// beside its messages, nearer to the wire. The host's clock is what it reads.
+type TimeAsker interface {
+	Conn
+	// AskTime makes an exchange and returns all of it but the Step. Who calls
+	// it passes that on with Send. It takes a second at most, and may be
+	// called beside all other methods, but not twice at a time.
+	AskTime(ctx context.Context) (*Timing, error)
+}
+
+// TimeTeller is the controller's side of a [TimeAsker].
+type TimeTeller interface {
+	Conn
+	// ToldTime returns when the request of an exchange came in and when the
+	// reply left, by the clock of this process. It knows each exchange for a
+	// while, and once.
+	ToldTime(exchange uint64) (received, sent time.Time, ok bool)
 }

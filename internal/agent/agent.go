@@ -137,6 +137,10 @@ func (a *Agent) connect(ctx context.Context, t transport.Transport) error {
 		s.run(ctx)
 	})
 	wg.Go(func() { a.out.run(ctx, conn, &a.clock) })
+	if asker, ok := conn.(transport.TimeAsker); ok && a.clock.port == nil {
+		s.asks = make(chan struct{}, 1)
+		wg.Go(func() { s.keepTime(ctx, asker) })
+	}
 	err = s.receive(ctx)
 	cancel()
 	conn.Close()

@@ -19,6 +19,7 @@ type sender struct {
 	*Agent
 	conn  transport.Conn
 	queue chan order
+	asks  chan struct{}   // has keepTime ask for the time; nil: there is none
 	jobs  map[uint64]*job // touched by receive only
 	side  sync.WaitGroup  // goroutines of jobs
 	probe probe.Probe     // the one being built, by run only
@@ -83,6 +84,7 @@ func (s *sender) receive(ctx context.Context) error {
 			s.cancel(m.Session)
 		case *transport.Check:
 			s.status(m)
+			s.askTime()
 		case *transport.Watch:
 			s.watches.start(ctx, m)
 		case *transport.Unwatch:

@@ -254,6 +254,8 @@ func (c *Controller) dispatch(a *agent, m transport.Message) {
 		now := time.Now()
 		c.status(a, m, now)
 		a.heard = now
+	case *transport.Timing:
+		c.timing(a, m)
 	case *transport.Failed:
 		if s := c.index.session(m.Session); s != nil && s.source == a {
 			s.failed(m)

@@ -86,6 +86,21 @@ func (p *pulse) take(m *transport.Status, now time.Time) (stepped bool, silent t
 	return stepped, silent
 }
 
+// served books an exchange that the agent began. It returns whether the agent's
+// clock was set since the one before without it noticing.
+func (p *pulse) served(m *transport.Timing, received, sent time.Time) (stepped bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	x := offset.Exchange{T1: m.Sent, T2: received, T3: sent, T4: m.Received, Step: m.Step}
+	ok, stepped := p.offset.AddServed(x)
+	if !ok || !stepped {
+		return false
+	}
+	stepped = m.Step == p.step
+	p.step = m.Step
+	return stepped
+}
+
 // patience is how long the agent may take. p.mu is held.
 func (p *pulse) patience() time.Duration {
 	return min(max(patience, 3*p.longest), maxPatience)
@@ -219,6 +234,24 @@ func (c *Controller) status(a *agent, m *transport.Status, now time.Time) {
 		if !silent.IsZero() {
 			s.gap(a, result.Unresponsive, silent, now, 0)
 		}
+	}
+}
+
+// timing books an exchange of time that an agent made beside its connection.
+func (c *Controller) timing(a *agent, m *transport.Timing) {
+	conn, ok := a.conn.(transport.TimeTeller)
+	if !ok {
+		return
+	}
+	received, sent, ok := conn.ToldTime(m.Exchange)
+	if !ok || !a.pulse.served(m, received, sent) {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for s := range c.sessions {
+		s.observe(a, m.Step)
+		s.stepped(a)
 	}
 }
 

@@ -78,7 +78,7 @@ func (p *pipes) carry(to, from net.Conn) {
 func TestDeadPeer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		wire := &pipes{conns: make(chan net.Conn), closed: make(chan struct{}), cut: make(chan struct{})}
-		s, err := Listen(ServerConfig{Listener: wire})
+		s, err := Listen(ServerConfig{Listener: wire, NoTiming: true})
 		require.NoError(t, err)
 		defer s.Close()
 		d, err := NewDialer(ClientConfig{Addr: "127.0.0.1:1", dialer: wire.dial})

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"bitbucket.org/uwpatio/voltadomar/internal/protos/gen/voltadomarv1"
@@ -150,7 +151,7 @@ func (d *Dialer) Dial(ctx context.Context) (transport.Conn, error) {
 	// The stream outlives the dial: until then ctx and Close end it.
 	streamCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stops := []func() bool{context.AfterFunc(ctx, cancel), context.AfterFunc(d.ctx, cancel)}
-	stream, err := open(streamCtx, cc)
+	stream, header, err := open(streamCtx, cc)
 	for _, stop := range stops {
 		if !stop() && err == nil {
 			err = streamCtx.Err()
@@ -174,34 +175,41 @@ func (d *Dialer) Dial(ctx context.Context) (transport.Conn, error) {
 		}
 		return nil, fmt.Errorf("dial controller %s: %s", d.cfg.Addr, reason(status.Convert(err)))
 	}
+	times := dialTiming(stream.Context(), header)
 	go c.writes()
 	go c.reads()
 	go d.supervise(c, stream, func() {
 		cancel()
 		cc.Close()
+		if times != nil {
+			times.Close()
+		}
 	})
-	return c, nil
+	if times == nil {
+		return c, nil
+	}
+	return &askingConn{c, times}, nil
 }
 
 // open begins a stream and waits for the controller to accept it.
-func open(ctx context.Context, cc *grpc.ClientConn) (voltadomarv1.Agents_ConnectClient, error) {
+func open(ctx context.Context, cc *grpc.ClientConn) (voltadomarv1.Agents_ConnectClient, metadata.MD, error) {
 	stream, err := voltadomarv1.NewAgentsClient(cc).Connect(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	header, err := stream.Header()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if len(header.Get(versionKey)) > 0 {
-		return stream, nil
+		return stream, header, nil
 	}
 	if header == nil { // the stream ended with no headers: its status says why
 		if _, err := stream.Recv(); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	return nil, errors.New("what answers there is no controller")
+	return nil, nil, errors.New("what answers there is no controller")
 }
 
 func agentWire(stream voltadomarv1.Agents_ConnectClient) wire[*voltadomarv1.AgentMessage, *voltadomarv1.ControllerMessage] {

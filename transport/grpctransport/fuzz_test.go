@@ -20,6 +20,7 @@ func FuzzFromAgent(f *testing.F) {
 		new(fill.New[transport.Hello](f, 1)), new(fill.New[transport.Sent](f, 2)),
 		new(fill.New[transport.Failed](f, 3)), new(fill.New[transport.Answers](f, 4)), new(fill.New[transport.Status](f, 5)),
 		new(fill.New[transport.Watching](f, 6)), new(fill.New[transport.Unread](f, 7)), new(fill.New[transport.Readings](f, 8)),
+		new(fill.New[transport.Timing](f, 9)),
 	} {
 		seed(f, m, encodeAgent)
 	}

@@ -24,6 +24,10 @@ func encodeAgent(m transport.Message) (*voltadomarv1.AgentMessage, error) {
 		return &voltadomarv1.AgentMessage{Message: &voltadomarv1.AgentMessage_Answers{Answers: encodeAnswers(m)}}, nil
 	case *transport.Status:
 		return &voltadomarv1.AgentMessage{Message: &voltadomarv1.AgentMessage_Status{Status: encodeStatus(m)}}, nil
+	case *transport.Timing:
+		return &voltadomarv1.AgentMessage{Message: &voltadomarv1.AgentMessage_Timing{Timing: &voltadomarv1.Timing{
+			Exchange: m.Exchange, Sent: encodeTime(m.Sent), Received: encodeTime(m.Received), Step: m.Step,
+		}}}, nil
 	case *transport.Watching:
 		return &voltadomarv1.AgentMessage{Message: &voltadomarv1.AgentMessage_Watching{Watching: &voltadomarv1.Watching{
 			Number: m.Number, Code: int64(m.Code), Reason: text(m.Reason),
@@ -52,6 +56,9 @@ func decodeAgent(m *voltadomarv1.AgentMessage) (transport.Message, error) {
 		out = d.answers(m.Answers)
 	case *voltadomarv1.AgentMessage_Status:
 		out = decodeStatus(m.Status)
+	case *voltadomarv1.AgentMessage_Timing:
+		t := m.Timing
+		out = &transport.Timing{Exchange: t.GetExchange(), Sent: decodeTime(t.GetSent()), Received: decodeTime(t.GetReceived()), Step: t.GetStep()}
 	case *voltadomarv1.AgentMessage_Watching:
 		out = d.watching(m.Watching)
 	case *voltadomarv1.AgentMessage_Unread:

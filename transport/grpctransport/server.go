@@ -13,16 +13,13 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"bitbucket.org/uwpatio/voltadomar/internal/protos/gen/voltadomarv1"
+	"bitbucket.org/uwpatio/voltadomar/internal/timing"
 	"bitbucket.org/uwpatio/voltadomar/transport"
 )
-
-// versionKey is the header by which an agent knows a controller.
-const versionKey = "voltadomar-protocol"
 
 // ServerConfig says where to listen and whom to serve.
 type ServerConfig struct {
@@ -38,6 +35,11 @@ type ServerConfig struct {
 	// Insecure allows plain text on other addresses than loopback ones. It
 	// means nothing if TLS is set.
 	Insecure bool
+	// NoTiming does without exchanges of time over UDP. They use the UDP port
+	// of the listener's address and number, answer connected agents alone, and
+	// tell how far agents' clocks are off better than the streams can. Where
+	// that port is taken the server does without as well.
+	NoTiming bool
 	// Users serves users. If it is nil, only agents are served.
 	Users Users
 	// Logger gets what goes wrong. Nil is silent.
@@ -53,7 +55,8 @@ type Server struct {
 	grpc     *grpc.Server
 	listener *cutter
 	addr     net.Addr
-	accepted chan *controllerConn
+	timing   *timing.Server // nil: none
+	accepted chan transport.Conn
 	quit     chan struct{} // closed by Close
 	served   chan struct{} // closed when the listener failed or closed
 	err      error         // set before served is closed
@@ -79,7 +82,8 @@ func Listen(cfg ServerConfig) (*Server, error) {
 		cfg:      cfg,
 		addr:     l.Addr(),
 		listener: newCutter(l),
-		accepted: make(chan *controllerConn),
+		timing:   serveTiming(&cfg, l.Addr()),
+		accepted: make(chan transport.Conn),
 		quit:     make(chan struct{}),
 		served:   make(chan struct{}),
 		conns:    make(map[*controllerConn]struct{}),
@@ -186,14 +190,16 @@ func (s *Server) Connect(stream voltadomarv1.Agents_ConnectServer) error {
 		return errStopping
 	}
 	defer s.supervise(c)
+	accepted, header, done := s.admit(c)
+	defer done()
 	select {
-	case s.accepted <- c:
+	case s.accepted <- accepted:
 	case <-s.quit:
 		c.fail(transport.ErrClosed)
 	case <-stream.Context().Done():
 		c.fail(transport.ErrClosed)
 	}
-	if err := stream.SendHeader(metadata.Pairs(versionKey, "1")); err != nil {
+	if err := stream.SendHeader(header); err != nil {
 		c.fail(broken(err))
 	}
 	go c.writes()
@@ -274,6 +280,9 @@ func (s *Server) shut() error {
 	}
 	s.mu.Unlock()
 	close(s.quit)
+	if s.timing != nil {
+		s.timing.Close()
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

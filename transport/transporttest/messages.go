@@ -22,6 +22,7 @@ func toController(f *fixture, seed int) []transport.Message {
 		new(fill.New[transport.Failed](f, seed)), &transport.Failed{},
 		new(fill.New[transport.Answers](f, seed)), &transport.Answers{},
 		new(fill.New[transport.Status](f, seed)), &transport.Status{},
+		new(fill.New[transport.Timing](f, seed)), &transport.Timing{},
 		new(fill.New[transport.Watching](f, seed)), &transport.Watching{},
 		new(fill.New[transport.Unread](f, seed)), &transport.Unread{},
 		new(fill.New[transport.Readings](f, seed)), &transport.Readings{},

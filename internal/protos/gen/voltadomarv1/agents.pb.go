@@ -129,6 +129,7 @@ type AgentMessage struct {
 	//	*AgentMessage_Unread
 	//	*AgentMessage_Readings
 	//	*AgentMessage_Status
+	//	*AgentMessage_Timing
 	Message       isAgentMessage_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -243,6 +244,15 @@ func (x *AgentMessage) GetStatus() *Status {
 	return nil
 }
 
+func (x *AgentMessage) GetTiming() *Timing {
+	if x != nil {
+		if x, ok := x.Message.(*AgentMessage_Timing); ok {
+			return x.Timing
+		}
+	}
+	return nil
+}
+
 type isAgentMessage_Message interface {
 	isAgentMessage_Message()
 }
@@ -279,6 +289,11 @@ type AgentMessage_Status struct {
 	Status *Status `protobuf:"bytes,30,opt,name=status,proto3,oneof"`
 }
 
+type AgentMessage_Timing struct {
+	// It goes to controllers alone that offer exchanges of time.
+	Timing *Timing `protobuf:"bytes,31,opt,name=timing,proto3,oneof"`
+}
+
 func (*AgentMessage_Hello) isAgentMessage_Message() {}
 
 func (*AgentMessage_Sent) isAgentMessage_Message() {}
@@ -294,6 +309,8 @@ func (*AgentMessage_Unread) isAgentMessage_Message() {}
 func (*AgentMessage_Readings) isAgentMessage_Message() {}
 
 func (*AgentMessage_Status) isAgentMessage_Message() {}
+
+func (*AgentMessage_Timing) isAgentMessage_Message() {}
 
 type ControllerMessage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1507,6 +1524,76 @@ func (x *Status) GetBehind() []*Backlog {
 	return nil
 }
 
+// Timing reports an exchange of time beside the stream. The offer of these is
+// a header of the stream.
+type Timing struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Exchange      uint64                 `protobuf:"fixed64,1,opt,name=exchange,proto3" json:"exchange,omitempty"` // its number
+	Sent          int64                  `protobuf:"fixed64,2,opt,name=sent,proto3" json:"sent,omitempty"`         // when the request left, by the agent's clock
+	Received      int64                  `protobuf:"fixed64,3,opt,name=received,proto3" json:"received,omitempty"` // when the reply came
+	Step          uint64                 `protobuf:"varint,4,opt,name=step,proto3" json:"step,omitempty"`          // how often that clock has been set
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Timing) Reset() {
+	*x = Timing{}
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Timing) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Timing) ProtoMessage() {}
+
+func (x *Timing) ProtoReflect() protoreflect.Message {
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Timing.ProtoReflect.Descriptor instead.
+func (*Timing) Descriptor() ([]byte, []int) {
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Timing) GetExchange() uint64 {
+	if x != nil {
+		return x.Exchange
+	}
+	return 0
+}
+
+func (x *Timing) GetSent() int64 {
+	if x != nil {
+		return x.Sent
+	}
+	return 0
+}
+
+func (x *Timing) GetReceived() int64 {
+	if x != nil {
+		return x.Received
+	}
+	return 0
+}
+
+func (x *Timing) GetStep() uint64 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
 // Backlog is how many datagrams of a watch wait to be read.
 type Backlog struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1518,7 +1605,7 @@ type Backlog struct {
 
 func (x *Backlog) Reset() {
 	*x = Backlog{}
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[18]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1530,7 +1617,7 @@ func (x *Backlog) String() string {
 func (*Backlog) ProtoMessage() {}
 
 func (x *Backlog) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[18]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1543,7 +1630,7 @@ func (x *Backlog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Backlog.ProtoReflect.Descriptor instead.
 func (*Backlog) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{18}
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Backlog) GetNumber() uint64 {
@@ -1587,7 +1674,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[19]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1599,7 +1686,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[19]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1612,7 +1699,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{19}
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Answer) GetId() uint32 {
@@ -1759,7 +1846,7 @@ type Value struct {
 
 func (x *Value) Reset() {
 	*x = Value{}
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[20]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1771,7 +1858,7 @@ func (x *Value) String() string {
 func (*Value) ProtoMessage() {}
 
 func (x *Value) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[20]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1784,7 +1871,7 @@ func (x *Value) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Value.ProtoReflect.Descriptor instead.
 func (*Value) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{20}
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Value) GetName() string {
@@ -1814,7 +1901,7 @@ type Watch struct {
 
 func (x *Watch) Reset() {
 	*x = Watch{}
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[21]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1826,7 +1913,7 @@ func (x *Watch) String() string {
 func (*Watch) ProtoMessage() {}
 
 func (x *Watch) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[21]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1839,7 +1926,7 @@ func (x *Watch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Watch.ProtoReflect.Descriptor instead.
 func (*Watch) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{21}
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Watch) GetNumber() uint64 {
@@ -1880,7 +1967,7 @@ type Unwatch struct {
 
 func (x *Unwatch) Reset() {
 	*x = Unwatch{}
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[22]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1892,7 +1979,7 @@ func (x *Unwatch) String() string {
 func (*Unwatch) ProtoMessage() {}
 
 func (x *Unwatch) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[22]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1905,7 +1992,7 @@ func (x *Unwatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unwatch.ProtoReflect.Descriptor instead.
 func (*Unwatch) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{22}
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Unwatch) GetNumber() uint64 {
@@ -1927,7 +2014,7 @@ type Watching struct {
 
 func (x *Watching) Reset() {
 	*x = Watching{}
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[23]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1939,7 +2026,7 @@ func (x *Watching) String() string {
 func (*Watching) ProtoMessage() {}
 
 func (x *Watching) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[23]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1952,7 +2039,7 @@ func (x *Watching) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Watching.ProtoReflect.Descriptor instead.
 func (*Watching) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{23}
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Watching) GetNumber() uint64 {
@@ -1989,7 +2076,7 @@ type Unread struct {
 
 func (x *Unread) Reset() {
 	*x = Unread{}
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[24]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2001,7 +2088,7 @@ func (x *Unread) String() string {
 func (*Unread) ProtoMessage() {}
 
 func (x *Unread) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[24]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2014,7 +2101,7 @@ func (x *Unread) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unread.ProtoReflect.Descriptor instead.
 func (*Unread) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{24}
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Unread) GetNumber() uint64 {
@@ -2056,7 +2143,7 @@ type Captured struct {
 
 func (x *Captured) Reset() {
 	*x = Captured{}
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[25]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2068,7 +2155,7 @@ func (x *Captured) String() string {
 func (*Captured) ProtoMessage() {}
 
 func (x *Captured) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[25]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2081,7 +2168,7 @@ func (x *Captured) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Captured.ProtoReflect.Descriptor instead.
 func (*Captured) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{25}
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Captured) GetData() []byte {
@@ -2116,7 +2203,7 @@ type Read struct {
 
 func (x *Read) Reset() {
 	*x = Read{}
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[26]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2128,7 +2215,7 @@ func (x *Read) String() string {
 func (*Read) ProtoMessage() {}
 
 func (x *Read) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[26]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2141,7 +2228,7 @@ func (x *Read) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Read.ProtoReflect.Descriptor instead.
 func (*Read) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{26}
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Read) GetNumber() uint64 {
@@ -2168,7 +2255,7 @@ type Reference struct {
 
 func (x *Reference) Reset() {
 	*x = Reference{}
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[27]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2180,7 +2267,7 @@ func (x *Reference) String() string {
 func (*Reference) ProtoMessage() {}
 
 func (x *Reference) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[27]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2193,7 +2280,7 @@ func (x *Reference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reference.ProtoReflect.Descriptor instead.
 func (*Reference) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{27}
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Reference) GetRef() uint64 {
@@ -2221,7 +2308,7 @@ type Readings struct {
 
 func (x *Readings) Reset() {
 	*x = Readings{}
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[28]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2233,7 +2320,7 @@ func (x *Readings) String() string {
 func (*Readings) ProtoMessage() {}
 
 func (x *Readings) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[28]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2246,7 +2333,7 @@ func (x *Readings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Readings.ProtoReflect.Descriptor instead.
 func (*Readings) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{28}
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Readings) GetNumber() uint64 {
@@ -2277,7 +2364,7 @@ type Reading struct {
 
 func (x *Reading) Reset() {
 	*x = Reading{}
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[29]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2289,7 +2376,7 @@ func (x *Reading) String() string {
 func (*Reading) ProtoMessage() {}
 
 func (x *Reading) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[29]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2302,7 +2389,7 @@ func (x *Reading) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reading.ProtoReflect.Descriptor instead.
 func (*Reading) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{29}
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Reading) GetRef() uint64 {
@@ -2360,7 +2447,7 @@ type Label struct {
 
 func (x *Label) Reset() {
 	*x = Label{}
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[30]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2372,7 +2459,7 @@ func (x *Label) String() string {
 func (*Label) ProtoMessage() {}
 
 func (x *Label) ProtoReflect() protoreflect.Message {
-	mi := &file_voltadomar_v1_agents_proto_msgTypes[30]
+	mi := &file_voltadomar_v1_agents_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2385,7 +2472,7 @@ func (x *Label) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Label.ProtoReflect.Descriptor instead.
 func (*Label) Descriptor() ([]byte, []int) {
-	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{30}
+	return file_voltadomar_v1_agents_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Label) GetLabel() uint32 {
@@ -2424,7 +2511,7 @@ const file_voltadomar_v1_agents_proto_rawDesc = "" +
 	"\fToController\x127\n" +
 	"\bmessages\x18\x01 \x03(\v2\x1b.voltadomar.v1.AgentMessageR\bmessages\"G\n" +
 	"\aToAgent\x12<\n" +
-	"\bmessages\x18\x01 \x03(\v2 .voltadomar.v1.ControllerMessageR\bmessages\"\xa7\x03\n" +
+	"\bmessages\x18\x01 \x03(\v2 .voltadomar.v1.ControllerMessageR\bmessages\"\xd8\x03\n" +
 	"\fAgentMessage\x12,\n" +
 	"\x05hello\x18\x01 \x01(\v2\x14.voltadomar.v1.HelloH\x00R\x05hello\x12)\n" +
 	"\x04sent\x18\x02 \x01(\v2\x13.voltadomar.v1.SentH\x00R\x04sent\x12/\n" +
@@ -2433,7 +2520,8 @@ const file_voltadomar_v1_agents_proto_rawDesc = "" +
 	"\bwatching\x18\x05 \x01(\v2\x17.voltadomar.v1.WatchingH\x00R\bwatching\x12/\n" +
 	"\x06unread\x18\x06 \x01(\v2\x15.voltadomar.v1.UnreadH\x00R\x06unread\x125\n" +
 	"\breadings\x18\a \x01(\v2\x17.voltadomar.v1.ReadingsH\x00R\breadings\x12/\n" +
-	"\x06status\x18\x1e \x01(\v2\x15.voltadomar.v1.StatusH\x00R\x06statusB\t\n" +
+	"\x06status\x18\x1e \x01(\v2\x15.voltadomar.v1.StatusH\x00R\x06status\x12/\n" +
+	"\x06timing\x18\x1f \x01(\v2\x15.voltadomar.v1.TimingH\x00R\x06timingB\t\n" +
 	"\amessage\"\xc2\x03\n" +
 	"\x11ControllerMessage\x122\n" +
 	"\awelcome\x18\x01 \x01(\v2\x16.voltadomar.v1.WelcomeH\x00R\awelcome\x122\n" +
@@ -2527,7 +2615,12 @@ const file_voltadomar_v1_agents_proto_rawDesc = "" +
 	"discipline\x12\x1b\n" +
 	"\tmax_error\x18\x06 \x01(\x03R\bmaxError\x12\x1b\n" +
 	"\test_error\x18\a \x01(\x03R\bestError\x12.\n" +
-	"\x06behind\x18\x14 \x03(\v2\x16.voltadomar.v1.BacklogR\x06behind\"7\n" +
+	"\x06behind\x18\x14 \x03(\v2\x16.voltadomar.v1.BacklogR\x06behind\"h\n" +
+	"\x06Timing\x12\x1a\n" +
+	"\bexchange\x18\x01 \x01(\x06R\bexchange\x12\x12\n" +
+	"\x04sent\x18\x02 \x01(\x10R\x04sent\x12\x1a\n" +
+	"\breceived\x18\x03 \x01(\x10R\breceived\x12\x12\n" +
+	"\x04step\x18\x04 \x01(\x04R\x04step\"7\n" +
 	"\aBacklog\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x04R\x05count\"\xe9\x03\n" +
@@ -2616,7 +2709,7 @@ func file_voltadomar_v1_agents_proto_rawDescGZIP() []byte {
 	return file_voltadomar_v1_agents_proto_rawDescData
 }
 
-var file_voltadomar_v1_agents_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_voltadomar_v1_agents_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_voltadomar_v1_agents_proto_goTypes = []any{
 	(*ToController)(nil),      // 0: voltadomar.v1.ToController
 	(*ToAgent)(nil),           // 1: voltadomar.v1.ToAgent
@@ -2636,21 +2729,22 @@ var file_voltadomar_v1_agents_proto_goTypes = []any{
 	(*Answers)(nil),           // 15: voltadomar.v1.Answers
 	(*Check)(nil),             // 16: voltadomar.v1.Check
 	(*Status)(nil),            // 17: voltadomar.v1.Status
-	(*Backlog)(nil),           // 18: voltadomar.v1.Backlog
-	(*Answer)(nil),            // 19: voltadomar.v1.Answer
-	(*Value)(nil),             // 20: voltadomar.v1.Value
-	(*Watch)(nil),             // 21: voltadomar.v1.Watch
-	(*Unwatch)(nil),           // 22: voltadomar.v1.Unwatch
-	(*Watching)(nil),          // 23: voltadomar.v1.Watching
-	(*Unread)(nil),            // 24: voltadomar.v1.Unread
-	(*Captured)(nil),          // 25: voltadomar.v1.Captured
-	(*Read)(nil),              // 26: voltadomar.v1.Read
-	(*Reference)(nil),         // 27: voltadomar.v1.Reference
-	(*Readings)(nil),          // 28: voltadomar.v1.Readings
-	(*Reading)(nil),           // 29: voltadomar.v1.Reading
-	(*Label)(nil),             // 30: voltadomar.v1.Label
-	nil,                       // 31: voltadomar.v1.Job.OptionsEntry
-	nil,                       // 32: voltadomar.v1.Watch.OptionsEntry
+	(*Timing)(nil),            // 18: voltadomar.v1.Timing
+	(*Backlog)(nil),           // 19: voltadomar.v1.Backlog
+	(*Answer)(nil),            // 20: voltadomar.v1.Answer
+	(*Value)(nil),             // 21: voltadomar.v1.Value
+	(*Watch)(nil),             // 22: voltadomar.v1.Watch
+	(*Unwatch)(nil),           // 23: voltadomar.v1.Unwatch
+	(*Watching)(nil),          // 24: voltadomar.v1.Watching
+	(*Unread)(nil),            // 25: voltadomar.v1.Unread
+	(*Captured)(nil),          // 26: voltadomar.v1.Captured
+	(*Read)(nil),              // 27: voltadomar.v1.Read
+	(*Reference)(nil),         // 28: voltadomar.v1.Reference
+	(*Readings)(nil),          // 29: voltadomar.v1.Readings
+	(*Reading)(nil),           // 30: voltadomar.v1.Reading
+	(*Label)(nil),             // 31: voltadomar.v1.Label
+	nil,                       // 32: voltadomar.v1.Job.OptionsEntry
+	nil,                       // 33: voltadomar.v1.Watch.OptionsEntry
 }
 var file_voltadomar_v1_agents_proto_depIdxs = []int32{
 	2,  // 0: voltadomar.v1.ToController.messages:type_name -> voltadomar.v1.AgentMessage
@@ -2659,39 +2753,40 @@ var file_voltadomar_v1_agents_proto_depIdxs = []int32{
 	12, // 3: voltadomar.v1.AgentMessage.sent:type_name -> voltadomar.v1.Sent
 	14, // 4: voltadomar.v1.AgentMessage.failed:type_name -> voltadomar.v1.Failed
 	15, // 5: voltadomar.v1.AgentMessage.answers:type_name -> voltadomar.v1.Answers
-	23, // 6: voltadomar.v1.AgentMessage.watching:type_name -> voltadomar.v1.Watching
-	24, // 7: voltadomar.v1.AgentMessage.unread:type_name -> voltadomar.v1.Unread
-	28, // 8: voltadomar.v1.AgentMessage.readings:type_name -> voltadomar.v1.Readings
+	24, // 6: voltadomar.v1.AgentMessage.watching:type_name -> voltadomar.v1.Watching
+	25, // 7: voltadomar.v1.AgentMessage.unread:type_name -> voltadomar.v1.Unread
+	29, // 8: voltadomar.v1.AgentMessage.readings:type_name -> voltadomar.v1.Readings
 	17, // 9: voltadomar.v1.AgentMessage.status:type_name -> voltadomar.v1.Status
-	7,  // 10: voltadomar.v1.ControllerMessage.welcome:type_name -> voltadomar.v1.Welcome
-	8,  // 11: voltadomar.v1.ControllerMessage.refused:type_name -> voltadomar.v1.Refused
-	9,  // 12: voltadomar.v1.ControllerMessage.job:type_name -> voltadomar.v1.Job
-	10, // 13: voltadomar.v1.ControllerMessage.ask:type_name -> voltadomar.v1.Ask
-	11, // 14: voltadomar.v1.ControllerMessage.cancel:type_name -> voltadomar.v1.Cancel
-	21, // 15: voltadomar.v1.ControllerMessage.watch:type_name -> voltadomar.v1.Watch
-	22, // 16: voltadomar.v1.ControllerMessage.unwatch:type_name -> voltadomar.v1.Unwatch
-	26, // 17: voltadomar.v1.ControllerMessage.read:type_name -> voltadomar.v1.Read
-	16, // 18: voltadomar.v1.ControllerMessage.check:type_name -> voltadomar.v1.Check
-	5,  // 19: voltadomar.v1.Hello.types:type_name -> voltadomar.v1.Type
-	6,  // 20: voltadomar.v1.Type.options:type_name -> voltadomar.v1.Option
-	31, // 21: voltadomar.v1.Job.options:type_name -> voltadomar.v1.Job.OptionsEntry
-	13, // 22: voltadomar.v1.Sent.errors:type_name -> voltadomar.v1.SendError
-	19, // 23: voltadomar.v1.Answers.answers:type_name -> voltadomar.v1.Answer
-	18, // 24: voltadomar.v1.Status.behind:type_name -> voltadomar.v1.Backlog
-	30, // 25: voltadomar.v1.Answer.mpls:type_name -> voltadomar.v1.Label
-	20, // 26: voltadomar.v1.Answer.values:type_name -> voltadomar.v1.Value
-	32, // 27: voltadomar.v1.Watch.options:type_name -> voltadomar.v1.Watch.OptionsEntry
-	25, // 28: voltadomar.v1.Unread.datagrams:type_name -> voltadomar.v1.Captured
-	27, // 29: voltadomar.v1.Read.datagrams:type_name -> voltadomar.v1.Reference
-	29, // 30: voltadomar.v1.Readings.readings:type_name -> voltadomar.v1.Reading
-	20, // 31: voltadomar.v1.Reading.values:type_name -> voltadomar.v1.Value
-	0,  // 32: voltadomar.v1.Agents.Connect:input_type -> voltadomar.v1.ToController
-	1,  // 33: voltadomar.v1.Agents.Connect:output_type -> voltadomar.v1.ToAgent
-	33, // [33:34] is the sub-list for method output_type
-	32, // [32:33] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	18, // 10: voltadomar.v1.AgentMessage.timing:type_name -> voltadomar.v1.Timing
+	7,  // 11: voltadomar.v1.ControllerMessage.welcome:type_name -> voltadomar.v1.Welcome
+	8,  // 12: voltadomar.v1.ControllerMessage.refused:type_name -> voltadomar.v1.Refused
+	9,  // 13: voltadomar.v1.ControllerMessage.job:type_name -> voltadomar.v1.Job
+	10, // 14: voltadomar.v1.ControllerMessage.ask:type_name -> voltadomar.v1.Ask
+	11, // 15: voltadomar.v1.ControllerMessage.cancel:type_name -> voltadomar.v1.Cancel
+	22, // 16: voltadomar.v1.ControllerMessage.watch:type_name -> voltadomar.v1.Watch
+	23, // 17: voltadomar.v1.ControllerMessage.unwatch:type_name -> voltadomar.v1.Unwatch
+	27, // 18: voltadomar.v1.ControllerMessage.read:type_name -> voltadomar.v1.Read
+	16, // 19: voltadomar.v1.ControllerMessage.check:type_name -> voltadomar.v1.Check
+	5,  // 20: voltadomar.v1.Hello.types:type_name -> voltadomar.v1.Type
+	6,  // 21: voltadomar.v1.Type.options:type_name -> voltadomar.v1.Option
+	32, // 22: voltadomar.v1.Job.options:type_name -> voltadomar.v1.Job.OptionsEntry
+	13, // 23: voltadomar.v1.Sent.errors:type_name -> voltadomar.v1.SendError
+	20, // 24: voltadomar.v1.Answers.answers:type_name -> voltadomar.v1.Answer
+	19, // 25: voltadomar.v1.Status.behind:type_name -> voltadomar.v1.Backlog
+	31, // 26: voltadomar.v1.Answer.mpls:type_name -> voltadomar.v1.Label
+	21, // 27: voltadomar.v1.Answer.values:type_name -> voltadomar.v1.Value
+	33, // 28: voltadomar.v1.Watch.options:type_name -> voltadomar.v1.Watch.OptionsEntry
+	26, // 29: voltadomar.v1.Unread.datagrams:type_name -> voltadomar.v1.Captured
+	28, // 30: voltadomar.v1.Read.datagrams:type_name -> voltadomar.v1.Reference
+	30, // 31: voltadomar.v1.Readings.readings:type_name -> voltadomar.v1.Reading
+	21, // 32: voltadomar.v1.Reading.values:type_name -> voltadomar.v1.Value
+	0,  // 33: voltadomar.v1.Agents.Connect:input_type -> voltadomar.v1.ToController
+	1,  // 34: voltadomar.v1.Agents.Connect:output_type -> voltadomar.v1.ToAgent
+	34, // [34:35] is the sub-list for method output_type
+	33, // [33:34] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_voltadomar_v1_agents_proto_init() }
@@ -2708,6 +2803,7 @@ func file_voltadomar_v1_agents_proto_init() {
 		(*AgentMessage_Unread)(nil),
 		(*AgentMessage_Readings)(nil),
 		(*AgentMessage_Status)(nil),
+		(*AgentMessage_Timing)(nil),
 	}
 	file_voltadomar_v1_agents_proto_msgTypes[3].OneofWrappers = []any{
 		(*ControllerMessage_Welcome)(nil),
@@ -2726,7 +2822,7 @@ func file_voltadomar_v1_agents_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_voltadomar_v1_agents_proto_rawDesc), len(file_voltadomar_v1_agents_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   33,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
