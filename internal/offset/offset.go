@@ -8,6 +8,11 @@
 // rate, so what was proved then still holds now in an interval wider by that
 // rate times the age. The intersection of all such intervals is the estimate:
 // no filter to tune, and the bound is hard as long as the rate is.
+//
+// A kernel that disciplines its clock makes it run faster or slower than its
+// crystal, by 500 parts in a million and more. It says by how much, see
+// [Slewed], so that is taken out of the intervals and put back where the
+// offset is asked for.
 package offset
 
 import (
@@ -16,9 +21,16 @@ import (
 	"time"
 )
 
-// MaxDrift is how fast two clocks are taken to part at most: each by 100 parts
-// in a million, what the worst crystals on sale do.
+// MaxDrift is how fast two clocks are taken to part at most unless they are
+// slewed: each by 100 parts in a million, what the worst crystals on sale do.
 const MaxDrift = 200e-6
+
+// MaxSlewing is how fast two kernels are taken to slew their clocks apart at
+// most where they have not said, each by 500 parts in a million.
+const MaxSlewing = 1000e-6
+
+// slewedError is by how much two sums of slewing may be wrong together.
+const slewedError = 500 * time.Nanosecond
 
 // Exchange is one of time. T1 and T4 are by the clock of reference, T2 and T3
 // by the other one.
@@ -27,6 +39,9 @@ type Exchange struct {
 	// Step counts how often the other clock is known to have been set. An
 	// exchange during which it was is worth nothing and must not be added.
 	Step uint64
+	// Slewed is by how much more the other clock has been slewed by now than
+	// the one of reference, each since a moment of its own.
+	Slewed time.Duration
 }
 
 // Estimate is how far a clock is ahead of the reference.
@@ -52,10 +67,13 @@ type run struct {
 	samples []sample
 }
 
-// sample is an interval that holds the offset at a time of the reference.
+// sample is an interval that holds the offset at a time of the reference, less
+// what the clocks were slewed by then.
 type sample struct {
 	at     time.Time
 	lo, hi time.Duration
+	// least and most is between what these lay.
+	least, most time.Duration
 }
 
 const (
@@ -69,9 +87,10 @@ const (
 // Add takes in an exchange. It reports false for one that cannot be: that ends
 // before it begins, whose other side took longer than the whole, that puts the
 // clocks more than 73 years apart, or that is of before the clock was set, is
-// told after it and adds nothing to what was known then. stepped says that the clock was set since the one before, by its own account or
-// because both cannot be true of a clock that was not. A step that the clock
-// does not own up to, and that is smaller than the round trip, goes unnoticed.
+// told after it and adds nothing to what was known then. stepped says that the
+// clock was set since the one before, by its own account or because both cannot
+// be true of a clock that was not. A step that the clock does not own up to, and
+// that is smaller than the round trip, goes unnoticed.
 func (e *Estimator) Add(x Exchange) (ok, stepped bool) {
 	// The two readings of the other clock happened at unknown moments of the
 	// exchange, during which it drifted.
@@ -98,9 +117,10 @@ func (e *Estimator) add(x Exchange, s sample) (ok, stepped bool) {
 	}
 	// An interval that ends before it begins is what a reference that was set
 	// meanwhile makes, or an overflow.
-	if s.lo > s.hi || s.lo < -maxOffset || s.hi > maxOffset {
+	if s.lo > s.hi || s.lo < -maxOffset || s.hi > maxOffset || x.Slewed < -maxOffset || x.Slewed > maxOffset {
 		return false, false
 	}
+	e.unslew(&s, whole, x.Slewed)
 	n := len(e.runs)
 	if n == 0 {
 		e.runs = append(e.runs, run{step: x.Step, samples: []sample{s}})
@@ -128,14 +148,27 @@ func (e *Estimator) add(x Exchange, s sample) (ok, stepped bool) {
 	return true, true
 }
 
+// unslew takes out of a sample what the clocks were slewed by, of which it is
+// not known when during the exchange that was read.
+func (e *Estimator) unslew(s *sample, whole, slewed time.Duration) {
+	var meanwhile time.Duration
+	if n := len(e.runs); n > 0 {
+		least, most := e.runs[n-1].read(s.at, s.at)
+		meanwhile = min(max((slewed-least).Abs(), (slewed-most).Abs()), time.Duration(float64(whole)*MaxSlewing))
+	}
+	s.least, s.most = slewed-meanwhile, slewed+meanwhile
+	s.lo -= s.most
+	s.hi -= s.least
+}
+
 // agrees tells whether a sample can be true of the clock as it was set then.
 func (r *run) agrees(s sample) bool {
-	lo, hi := r.at(s.at)
+	lo, hi := r.unslewed(s.at, s.least, s.most)
 	return s.lo <= hi && s.hi >= lo
 }
 
 func (r *run) add(s sample) {
-	i, _ := slices.BinarySearchFunc(r.samples, s.at, func(o sample, t time.Time) int { return o.at.Compare(t) })
+	i := r.find(s.at)
 	r.samples = slices.Insert(r.samples, i, s)
 	if len(r.samples) > maxSamples {
 		r.thin()
@@ -160,10 +193,48 @@ func (r *run) thin() {
 	r.samples = kept
 }
 
-// at intersects what all samples say of the offset at a time.
-func (r *run) at(t time.Time) (lo, hi time.Duration) {
+// find returns the index of the first sample that is not of before t.
+func (r *run) find(t time.Time) int {
+	i, _ := slices.BinarySearchFunc(r.samples, t, func(s sample, t time.Time) int { return s.at.Compare(t) })
+	return i
+}
+
+// at is between what the offset lies at a time, as the clocks were slewed
+// within that much of it.
+func (r *run) at(t time.Time, within time.Duration) (lo, hi time.Duration) {
+	least, most := r.slewed(t.Add(-within), t.Add(within))
+	lo, hi = r.unslewed(t, least, most)
+	return lo + least, hi + most
+}
+
+// slewed is between what the slewing lies from one time to another. Of before
+// the first sample and after the last nothing was read.
+func (r *run) slewed(from, to time.Time) (least, most time.Duration) {
+	least, most = r.read(from, to)
+	unknown := max(r.first().Sub(from), to.Sub(r.last()), 0)
+	apart := time.Duration(float64(unknown) * MaxSlewing)
+	return least - apart, most + apart
+}
+
+// read is between what the slewing lies at the samples from one time to another
+// and around: as kernels do not slew to and fro, it lies there in between too.
+func (r *run) read(from, to time.Time) (least, most time.Duration) {
+	i, j := max(r.find(from)-1, 0), min(r.find(to), len(r.samples)-1)
+	least, most = r.samples[i].least, r.samples[i].most
+	for _, s := range r.samples[min(i+1, j) : j+1] {
+		least, most = min(least, s.least), max(most, s.most)
+	}
+	return least, most
+}
+
+// unslewed intersects what all samples say of the offset at a time, less the
+// slewing, which is from least to most then.
+func (r *run) unslewed(t time.Time, least, most time.Duration) (lo, hi time.Duration) {
 	for i, s := range r.samples {
 		w := grow(t.Sub(s.at).Abs())
+		if s.least != least || s.most != most {
+			w += slewedError
+		}
 		if i == 0 || s.lo-w > lo {
 			lo = s.lo - w
 		}
@@ -195,7 +266,7 @@ func (e *Estimator) At(t time.Time) (Estimate, bool) {
 			}
 			continue
 		}
-		lo, hi := r.at(t)
+		lo, hi := r.at(t, 0)
 		// Rounded up: a bound that is a nanosecond short is none.
 		return Estimate{Offset: lo + (hi-lo)/2, Bound: (hi-lo)/2 + 1, Skew: r.skew()}, true
 	}
@@ -232,8 +303,8 @@ func (e *Estimator) Of(theirs time.Time, step uint64, from, to time.Time) (time.
 // much that can be wrong.
 func (r *run) when(theirs time.Time) (t time.Time, bound time.Duration) {
 	t = r.last()
-	for range 3 {
-		lo, hi := r.at(t)
+	for range 4 {
+		lo, hi := r.at(t, bound)
 		guess := theirs.Add(-(lo + (hi-lo)/2))
 		// The offset that was asked for is that at t, and the true time is as
 		// far from there as the guess, and as the guess is wrong.
@@ -260,5 +331,6 @@ func (r *run) skew() float64 {
 	if span <= 0 {
 		return 0
 	}
-	return float64((b.lo+b.hi)/2-(a.lo+a.hi)/2) / float64(span)
+	slewed := b.least + (b.most-b.least)/2 - a.least - (a.most-a.least)/2
+	return float64((b.lo+b.hi)/2-(a.lo+a.hi)/2+slewed) / float64(span)
 }

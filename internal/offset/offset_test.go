@@ -19,6 +19,23 @@ type wrongClock struct {
 	ahead time.Duration // at the epoch
 	skew  float64
 	steps []step
+	slews []slew
+}
+
+// slew is a time during which the clock is made to run faster.
+type slew struct {
+	from, to time.Duration // since the epoch
+	rate     float64
+}
+
+// slewed is by how much it was by then.
+func (c *wrongClock) slewed(at time.Duration) (sum time.Duration) {
+	for _, s := range c.slews {
+		if at > s.from {
+			sum += time.Duration(float64(min(at, s.to)-s.from) * s.rate)
+		}
+	}
+	return sum
 }
 
 type step struct {
@@ -28,7 +45,7 @@ type step struct {
 
 // offset is how far the clock is ahead at a time.
 func (c *wrongClock) offset(at time.Duration) time.Duration {
-	o := c.ahead + time.Duration(float64(at)*c.skew)
+	o := c.ahead + time.Duration(float64(at)*c.skew) + c.slewed(at)
 	for _, s := range c.steps {
 		if at >= s.at {
 			o += s.by
@@ -66,12 +83,14 @@ func (c *wrongClock) served(at, there, inside, back time.Duration) offset.Exchan
 // the true offset never lies outside the bound.
 func TestBounds(t *testing.T) {
 	clocks := map[string]wrongClock{
-		"ahead":   {ahead: 250 * time.Millisecond},
-		"behind":  {ahead: -3 * time.Second},
-		"fast":    {skew: 50e-6},
-		"slow":    {ahead: time.Hour, skew: -50e-6},
-		"stepped": {ahead: 250 * time.Millisecond, skew: 50e-6, steps: []step{{500 * time.Second, -3 * time.Second}}},
-		"back":    {steps: []step{{100 * time.Second, time.Millisecond}, {700 * time.Second, -time.Millisecond}}},
+		"ahead":            {ahead: 250 * time.Millisecond},
+		"behind":           {ahead: -3 * time.Second},
+		"fast":             {skew: 50e-6},
+		"slow":             {ahead: time.Hour, skew: -50e-6},
+		"stepped":          {ahead: 250 * time.Millisecond, skew: 50e-6, steps: []step{{500 * time.Second, -3 * time.Second}}},
+		"back":             {steps: []step{{100 * time.Second, time.Millisecond}, {700 * time.Second, -time.Millisecond}}},
+		"slewed":           {skew: 50e-6, slews: []slew{{100 * time.Second, 300 * time.Second, 500e-6}, {400 * time.Second, 401 * time.Second, -500e-6}}},
+		"slewed all along": {slews: []slew{{0, time.Hour, -500e-6}}},
 	}
 	for name, c := range clocks {
 		t.Run(name, func(t *testing.T) {
@@ -96,10 +115,15 @@ func TestBounds(t *testing.T) {
 					if name == "back" {
 						x.Step = c.count(at) // too small a step to be seen
 					}
+					// It is read after the exchange, and not exactly.
+					x.Slewed = time.Minute
+					if s := c.slewed(end); s != 0 {
+						x.Slewed += s + time.Duration(r.IntN(500)-250)
+					}
 					ok, _ := add(x)
 					require.True(t, ok)
 				}
-				for _, when := range []time.Duration{at, end, end + time.Second, (at + previous) / 2} {
+				for _, when := range []time.Duration{at, at + (end-at)*3/4, end, end + time.Second, (at + previous) / 2} {
 					got, ok := e.At(epoch.Add(when))
 					if !ok || crossed || c.count(when) != c.count(end) {
 						unknown++
@@ -108,10 +132,13 @@ func TestBounds(t *testing.T) {
 					known++
 					wrong := (got.Offset - c.offset(when)).Abs()
 					require.LessOrEqual(t, wrong, got.Bound, "at %v: offset %v, true %v", when, got.Offset, c.offset(when))
+					if found, got, ok := e.Of(c.read(when), 0, epoch.Add(when), epoch.Add(when)); ok {
+						require.LessOrEqual(t, found.Sub(epoch.Add(when)).Abs(), got.Bound, when)
+					}
 				}
 				if got, ok := e.At(epoch.Add(end)); ok && !crossed {
-					age := float64(there+inside+back) * offset.MaxDrift
-					require.LessOrEqual(t, got.Bound, (there+back)/2+2*time.Duration(age)+time.Microsecond)
+					drift := float64(there+inside+back) * 2 * (offset.MaxDrift + offset.MaxSlewing)
+					require.LessOrEqual(t, got.Bound, (there+back)/2+time.Duration(drift)+2*time.Microsecond)
 				}
 				previous = at
 				at = end + time.Duration(r.IntN(200))*time.Millisecond
@@ -127,7 +154,7 @@ func TestOf(t *testing.T) {
 	var e offset.Estimator
 	_, _, ok := e.Of(epoch, 0, epoch, epoch)
 	require.False(t, ok, "nothing is known yet")
-	for at := time.Duration(0); at < 20*time.Second; at += 500 * time.Millisecond {
+	for at := time.Duration(0); at <= 20*time.Second; at += 500 * time.Millisecond {
 		x := c.exchange(at, 100*time.Microsecond, 0, 300*time.Microsecond)
 		x.Step = c.count(at)
 		ok, stepped := e.Add(x)
@@ -140,7 +167,8 @@ func TestOf(t *testing.T) {
 		require.True(t, ok, at)
 		require.LessOrEqual(t, when.Sub(epoch.Add(at)).Abs(), got.Bound, at)
 		require.LessOrEqual(t, (got.Offset - c.offset(at)).Abs(), got.Bound)
-		require.LessOrEqual(t, got.Bound, 400*time.Microsecond)
+		// Up to 300 ms after the last exchange before the clock was set.
+		require.LessOrEqual(t, got.Bound, 700*time.Microsecond)
 		_, _, ok = e.Of(c.read(at), 1-c.count(at), from, to)
 		require.False(t, ok, "as if it had been set before, or not yet: %v", at)
 	}
@@ -295,5 +323,46 @@ func TestAbsurd(t *testing.T) {
 	for _, theirs := range []time.Time{time.Unix(0, math.MinInt64), time.Unix(0, math.MaxInt64), {}, time.Unix(1<<40, 0)} {
 		_, _, ok = e.Of(theirs, 0, epoch, epoch.Add(time.Second))
 		require.False(t, ok, theirs)
+	}
+}
+
+// TestSlewed has exchanges prove almost all, so that what is known of the
+// slewing is what the bound is made of.
+func TestSlewed(t *testing.T) {
+	c := wrongClock{skew: 90e-6, slews: []slew{{2 * time.Second, 5 * time.Second, 500e-6}, {6 * time.Second, 9 * time.Second, -500e-6}}}
+	r := rand.New(rand.NewPCG(3, 4))
+	var e offset.Estimator
+	var done []time.Duration
+	for at := time.Duration(0); at < 10*time.Second; at += time.Duration(r.IntN(100)) * time.Millisecond {
+		x := c.exchange(at, 0, 0, 0)
+		x.Slewed = c.slewed(at) + time.Duration(r.IntN(3)-1)*250
+		ok, stepped := e.Add(x)
+		require.True(t, ok)
+		require.False(t, stepped, at)
+		done = append(done, at)
+	}
+	for range 10000 {
+		i := r.IntN(len(done) - 1)
+		at := done[i] + time.Duration(r.Int64N(int64(done[i+1]-done[i])+1))
+		if r.IntN(2) == 0 {
+			at = done[i] + time.Duration(r.IntN(9)-4)*time.Microsecond
+		}
+		got, ok := e.At(epoch.Add(at))
+		require.True(t, ok)
+		require.LessOrEqual(t, (got.Offset - c.offset(at)).Abs(), got.Bound, at)
+		require.LessOrEqual(t, got.Bound, 100*time.Microsecond, at)
+		found, got, ok := e.Of(c.read(at), 0, epoch.Add(at), epoch.Add(at))
+		require.True(t, ok)
+		require.LessOrEqual(t, found.Sub(epoch.Add(at)).Abs(), got.Bound, at)
+	}
+}
+
+// TestSlewedHere asks this host, which slews its clock no faster than it may.
+func TestSlewedHere(t *testing.T) {
+	began, first := time.Now(), offset.Slewed()
+	for time.Since(began) < 20*time.Millisecond {
+		now := offset.Slewed()
+		most := time.Duration(float64(time.Since(began)) * offset.MaxSlewing)
+		require.LessOrEqual(t, (now - first).Abs(), most+5*time.Microsecond)
 	}
 }
