@@ -35,8 +35,9 @@ type Dropper interface {
 	Dropped() uint64
 }
 
-// Clock is implemented by ports whose times come from another clock than
-// [time.Now]. It may be called by any goroutine.
+// Clock is implemented by ports whose times are not those of [time.Now], but
+// follow them: what slews the host's clock slews theirs. It may be called by any
+// goroutine.
 type Clock interface {
 	Now() time.Time
 }

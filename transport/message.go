@@ -128,6 +128,9 @@ type Status struct {
 	// was set in between.
 	Received, Replied time.Time
 	Step              uint64 // see [Sent]
+	// Slewed is by how much the agent's kernel has slewed its clock by then,
+	// since a moment of its own.
+	Slewed time.Duration
 	// Discipline is what the kernel says of its clock: "synchronized",
 	// "unsynchronized", or empty if it cannot tell. MaxError and EstError are
 	// its estimates.
@@ -143,7 +146,8 @@ type Timing struct {
 	// Sent and Received are when the agent's request left and the reply came,
 	// by the clock that probes are stamped with.
 	Sent, Received time.Time
-	Step           uint64 // see [Sent]; the same before and after
+	Step           uint64        // see [Sent]; the same before and after
+	Slewed         time.Duration // see [Status]
 }
 
 // Backlog is how many datagrams of a watch have been waiting to be read.

@@ -46,9 +46,11 @@ type Conn interface {
 // beside its messages, nearer to the wire. The host's clock is what it reads.
 type TimeAsker interface {
 	Conn
-	// AskTime makes an exchange and returns all of it but the Step. Who calls
-	// it passes that on with Send. It takes a second at most, and may be
-	// called beside all other methods, but not twice at a time.
+	// AskTime makes an exchange and returns what is known of it here; all but
+	// number and times is the caller's to fill in, who passes it on with Send.
+	// It takes a second at most, and may be called beside all other methods,
+	// but not twice at a time. The error is ctx's, [ErrClosed] after Close, or
+	// says that no reply came.
 	AskTime(ctx context.Context) (*Timing, error)
 }
 
@@ -56,7 +58,8 @@ type TimeAsker interface {
 type TimeTeller interface {
 	Conn
 	// ToldTime returns when the request of an exchange came in and when the
-	// reply left, by the clock of this process. It knows each exchange for a
-	// while, and once.
+	// reply left, by the clock of this process and with its monotonic reading.
+	// It tells each exchange once, and only of the last dozen or so. Any
+	// goroutine may call it.
 	ToldTime(exchange uint64) (received, sent time.Time, ok bool)
 }

@@ -4,13 +4,14 @@ import (
 	"sync"
 	"time"
 
+	"bitbucket.org/uwpatio/voltadomar/internal/offset"
 	"bitbucket.org/uwpatio/voltadomar/probe"
 )
 
 const (
-	// slew is by how much a clock may seem to run faster or slower than the
-	// monotonic one that is disciplined with it, before it must have been set:
-	// more than kernels slew at most (500 millionths).
+	// slew is by how much a clock may run faster or slower than another one,
+	// or than its crystal, before it must have been set: more than kernels slew
+	// at most (500 millionths).
 	slew = 600e-6
 	// jitter is what reading two clocks one after the other may differ by.
 	jitter = 10 * time.Microsecond
@@ -26,6 +27,9 @@ type clock struct {
 	ahead time.Duration // of the monotonic clock since then, at the last look
 	mono  time.Duration // when that was, since the first
 	steps uint64
+
+	slewed   time.Duration // at the last look at that
+	slewedAt time.Time     // when that was
 }
 
 // readings is how many there are at most at one look: a thread may be put to
@@ -44,8 +48,11 @@ func (c *clock) now() (time.Time, uint64) {
 			break
 		}
 	}
-	gain := ahead - c.ahead
-	if !first && gain.Abs() > 2*jitter+time.Duration(slew*float64(mono-c.mono)) {
+	may := 2 * jitter
+	if c.port != nil { // the host's is disciplined with the monotonic one
+		may += time.Duration(slew * float64(mono-c.mono))
+	}
+	if !first && (ahead-c.ahead).Abs() > may {
 		c.steps++
 	}
 	c.ahead, c.mono = ahead, mono
@@ -65,4 +72,18 @@ func (c *clock) read() (at time.Time, ahead, mono time.Duration) {
 	}
 	mono = now.Sub(c.base)
 	return at, at.Sub(c.base.Round(0)) - mono, mono
+}
+
+// sum returns by how much the clock has been slewed. One that is slewed faster
+// than kernels do it counts as one that is set.
+func (c *clock) sum() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now, sum := time.Now(), offset.Slewed()
+	may := 2*jitter + time.Duration(slew*float64(now.Sub(c.slewedAt)))
+	if !c.slewedAt.IsZero() && (sum-c.slewed).Abs() > may {
+		c.steps++
+	}
+	c.slewed, c.slewedAt = sum, now
+	return sum
 }

@@ -237,6 +237,7 @@ func (o *outbox) flush(ctx context.Context, conn transport.Conn, clock *clock) e
 		return nil
 	}
 	was := status.Step
+	status.Slewed = clock.sum()
 	status.Replied, status.Step = clock.now()
 	if status.Step != was {
 		status.Received, status.Replied = time.Time{}, time.Time{}

@@ -159,6 +159,13 @@ func (resolver) LookupAddr(ctx context.Context, addr string) ([]string, error) {
 
 // start runs a controller until the test's bubble ends.
 func start(t *testing.T) (context.Context, *controller.Controller, transport.Transport) {
+	tr := inproc.New()
+	ctx, c := startOn(t, tr)
+	return ctx, c, tr
+}
+
+// startOn is start over a transport of the caller's choice.
+func startOn(t *testing.T, tr transport.Transport) (context.Context, *controller.Controller) {
 	ctx, stop := context.WithCancel(t.Context())
 	r, err := alloc.NewRange(10000, 20000, 100)
 	require.NoError(t, err)
@@ -166,7 +173,6 @@ func start(t *testing.T) (context.Context, *controller.Controller, transport.Tra
 		Start: 10000, End: 20000, Allocator: r, NewCorrelator: result.NewCorrelator,
 		Resolver: resolver{}, Logger: slog.New(slog.DiscardHandler),
 	})
-	tr := inproc.New()
 	done := make(chan error)
 	go func() { done <- c.Run(ctx, tr) }()
 	t.Cleanup(func() {
@@ -174,7 +180,7 @@ func start(t *testing.T) (context.Context, *controller.Controller, transport.Tra
 		require.NoError(t, <-done)
 		require.NoError(t, tr.Close())
 	})
-	return ctx, c, tr
+	return ctx, c
 }
 
 func spec() controller.Spec {

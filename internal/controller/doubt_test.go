@@ -3,7 +3,6 @@ package controller_test
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -13,8 +12,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"bitbucket.org/uwpatio/voltadomar/alloc"
-	"bitbucket.org/uwpatio/voltadomar/internal/controller"
 	"bitbucket.org/uwpatio/voltadomar/probe"
 	"bitbucket.org/uwpatio/voltadomar/result"
 	"bitbucket.org/uwpatio/voltadomar/transport"
@@ -105,16 +102,8 @@ func (c *narrowConn) Send(ctx context.Context, m transport.Message) error {
 // get through. The agent is checked all the same, and after that responds.
 func TestHastyCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx, stop := context.WithCancel(t.Context())
-		r, err := alloc.NewRange(10000, 20000, 100)
-		require.NoError(t, err)
-		c := controller.New(controller.Config{
-			Start: 10000, End: 20000, Allocator: r, NewCorrelator: result.NewCorrelator,
-			Resolver: resolver{}, Logger: slog.New(slog.DiscardHandler),
-		})
 		tr := &narrow{Transport: inproc.New(), open: make(chan struct{})}
-		done := make(chan error)
-		go func() { done <- c.Run(ctx, tr) }()
+		ctx, c := startOn(t, tr)
 		path := clearPath()
 		path[1].silent = true
 		greet(ctx, t, tr, "b", func(conn transport.Conn, m transport.Message) {
@@ -130,16 +119,13 @@ func TestHastyCaller(t *testing.T) {
 		time.AfterFunc(350*time.Millisecond, func() { tr.shut.Store(true) })
 		time.AfterFunc(time.Second, func() { tr.shut.Store(false); close(tr.open) })
 		began := time.Now()
-		_, err = c.Measure(hasty, spec(), nil)
+		_, err := c.Measure(hasty, spec(), nil)
 		require.NoError(t, err)
 		require.LessOrEqual(t, time.Since(began), 500*time.Millisecond)
 		time.Sleep(time.Minute)
 		trace, err := c.Measure(ctx, spec(), nil)
 		require.NoError(t, err)
 		require.Empty(t, trace.Account.Gaps)
-		stop()
-		require.NoError(t, <-done)
-		require.NoError(t, tr.Close())
 	})
 }
 

@@ -74,7 +74,7 @@ func (p *pulse) take(m *transport.Status, now time.Time) (stepped bool, silent t
 	}
 	if !m.Received.IsZero() && !m.Replied.IsZero() {
 		var ok bool
-		if ok, stepped = p.offset.Add(offset.Exchange{T1: p.asked, T2: m.Received, T3: m.Replied, T4: now, Step: m.Step}); ok {
+		if ok, stepped = p.offset.Add(offset.Exchange{T1: p.asked, T2: m.Received, T3: m.Replied, T4: now, Step: m.Step, Slewed: m.Slewed - offset.Slewed()}); ok {
 			stepped = stepped && m.Step == p.step
 			p.step = m.Step
 		}
@@ -91,7 +91,7 @@ func (p *pulse) take(m *transport.Status, now time.Time) (stepped bool, silent t
 func (p *pulse) served(m *transport.Timing, received, sent time.Time) (stepped bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	x := offset.Exchange{T1: m.Sent, T2: received, T3: sent, T4: m.Received, Step: m.Step}
+	x := offset.Exchange{T1: m.Sent, T2: received, T3: sent, T4: m.Received, Step: m.Step, Slewed: m.Slewed - offset.Slewed()}
 	ok, stepped := p.offset.AddServed(x)
 	if !ok || !stepped {
 		return false

@@ -25,9 +25,7 @@ func encodeAgent(m transport.Message) (*voltadomarv1.AgentMessage, error) {
 	case *transport.Status:
 		return &voltadomarv1.AgentMessage{Message: &voltadomarv1.AgentMessage_Status{Status: encodeStatus(m)}}, nil
 	case *transport.Timing:
-		return &voltadomarv1.AgentMessage{Message: &voltadomarv1.AgentMessage_Timing{Timing: &voltadomarv1.Timing{
-			Exchange: m.Exchange, Sent: encodeTime(m.Sent), Received: encodeTime(m.Received), Step: m.Step,
-		}}}, nil
+		return &voltadomarv1.AgentMessage{Message: &voltadomarv1.AgentMessage_Timing{Timing: encodeTiming(m)}}, nil
 	case *transport.Watching:
 		return &voltadomarv1.AgentMessage{Message: &voltadomarv1.AgentMessage_Watching{Watching: &voltadomarv1.Watching{
 			Number: m.Number, Code: int64(m.Code), Reason: text(m.Reason),
@@ -57,8 +55,7 @@ func decodeAgent(m *voltadomarv1.AgentMessage) (transport.Message, error) {
 	case *voltadomarv1.AgentMessage_Status:
 		out = decodeStatus(m.Status)
 	case *voltadomarv1.AgentMessage_Timing:
-		t := m.Timing
-		out = &transport.Timing{Exchange: t.GetExchange(), Sent: decodeTime(t.GetSent()), Received: decodeTime(t.GetReceived()), Step: t.GetStep()}
+		out = decodeTiming(m.Timing)
 	case *voltadomarv1.AgentMessage_Watching:
 		out = d.watching(m.Watching)
 	case *voltadomarv1.AgentMessage_Unread:

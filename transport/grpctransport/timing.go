@@ -2,6 +2,7 @@ package grpctransport
 
 import (
 	"context"
+	"errors"
 	"net"
 	"time"
 
@@ -90,7 +91,13 @@ type askingConn struct {
 
 // AskTime implements [transport.TimeAsker].
 func (c *askingConn) AskTime(ctx context.Context) (*transport.Timing, error) {
+	if err := c.ended(); err != nil {
+		return nil, err
+	}
 	s, err := c.times.Exchange(ctx)
+	if errors.Is(err, timing.ErrClosed) {
+		err = transport.ErrClosed
+	}
 	if err != nil {
 		return nil, err
 	}

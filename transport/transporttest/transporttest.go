@@ -45,6 +45,7 @@ func RunPair(t *testing.T, newPair func(t testing.TB) (agents, controller transp
 		{"ReceiveContext", receiveContext},
 		{"DialContext", dialContext},
 		{"AcceptContext", acceptContext},
+		{"Times", times},
 		{"AgentCloses", agentCloses},
 		{"ControllerCloses", controllerCloses},
 		{"CloseWakes", closeWakes},

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -18,7 +19,16 @@ const defectVar = "TRANSPORTTEST_DEFECT"
 // broken wraps a good transport and spoils its connections.
 type broken struct {
 	transport.Transport
-	spoil func(context.Context, transport.Conn) transport.Conn
+	spoil  func(context.Context, transport.Conn) transport.Conn
+	accept func(transport.Conn) transport.Conn
+}
+
+func (b broken) Accept(ctx context.Context) (transport.Conn, error) {
+	c, err := b.Transport.Accept(ctx)
+	if err != nil || b.accept == nil {
+		return c, err
+	}
+	return b.accept(c), nil
 }
 
 func (b broken) Dial(ctx context.Context) (transport.Conn, error) {
@@ -58,11 +68,29 @@ func (d *defective) Close() error {
 	return d.Conn.Close()
 }
 
+// asking and telling are the two sides of a transport that exchanges times, or
+// says so.
+type asking struct{ *defective }
+
+func (asking) AskTime(ctx context.Context) (*transport.Timing, error) {
+	now := time.Now()
+	return &transport.Timing{Exchange: 1, Sent: now, Received: now}, ctx.Err()
+}
+
+type telling struct {
+	transport.Conn
+	tell func() (received, sent time.Time, ok bool)
+}
+
+func (c telling) ToldTime(uint64) (received, sent time.Time, ok bool) { return c.tell() }
+
 // defects are what the suite has to find, with the tests one of which finds
 // each first. The context is the one of the test.
 var defects = map[string]struct {
 	found string
 	spoil func(context.Context, *defective)
+	// tell, if set, has both sides exchange times.
+	tell func() (received, sent time.Time, ok bool)
 }{
 	"loses a field": {"Types", func(_ context.Context, d *defective) {
 		d.send = func(ctx context.Context, m transport.Message) error {
@@ -71,7 +99,7 @@ var defects = map[string]struct {
 			}
 			return d.Conn.Send(ctx, m)
 		}
-	}},
+	}, nil},
 	"swaps neighbours": {"Order", func(_ context.Context, d *defective) {
 		var held transport.Message
 		d.send = func(ctx context.Context, m transport.Message) error {
@@ -88,7 +116,7 @@ var defects = map[string]struct {
 			}
 			return d.Conn.Send(ctx, m)
 		}
-	}},
+	}, nil},
 	"sends twice": {"Types", func(_ context.Context, d *defective) {
 		d.send = func(ctx context.Context, m transport.Message) error {
 			if err := d.Conn.Send(ctx, m); err != nil {
@@ -96,7 +124,7 @@ var defects = map[string]struct {
 			}
 			return d.Conn.Send(ctx, m)
 		}
-	}},
+	}, nil},
 	"loses a message": {"Order", func(_ context.Context, d *defective) {
 		d.send = func(ctx context.Context, m transport.Message) error {
 			if f, ok := m.(*transport.Failed); ok && f.Session == 300 {
@@ -104,7 +132,7 @@ var defects = map[string]struct {
 			}
 			return d.Conn.Send(ctx, m)
 		}
-	}},
+	}, nil},
 	"queues without bound": {"Backpressure", func(test context.Context, d *defective) {
 		queue := make(chan transport.Message, 1<<20)
 		go func() {
@@ -124,12 +152,12 @@ var defects = map[string]struct {
 			queue <- m
 			return nil
 		}
-	}},
+	}, nil},
 	"forgets the context": {"ReceiveContext|Backpressure|SlowPeer", func(_ context.Context, d *defective) {
 		d.send = func(ctx context.Context, m transport.Message) error {
 			return d.Conn.Send(context.WithoutCancel(ctx), m)
 		}
-	}},
+	}, nil},
 	"loses what was sent before the close": {"ControllerCloses", func(_ context.Context, d *defective) {
 		d.receive = func(ctx context.Context) (transport.Message, error) {
 			m, err := d.Conn.Receive(ctx)
@@ -138,7 +166,7 @@ var defects = map[string]struct {
 			}
 			return m, err
 		}
-	}},
+	}, nil},
 	"another error than ErrClosed": {"SlowPeer|ControllerCloses|AgentCloses", func(_ context.Context, d *defective) {
 		d.receive = func(ctx context.Context) (transport.Message, error) {
 			m, err := d.Conn.Receive(ctx)
@@ -147,13 +175,15 @@ var defects = map[string]struct {
 			}
 			return m, err
 		}
-	}},
+	}, nil},
 	"close does nothing": {"SlowPeer|AgentCloses", func(_ context.Context, d *defective) {
 		d.close = func() error { return nil }
-	}},
+	}, nil},
 	"leaks a goroutine": {"Types", func(context.Context, *defective) {
 		go func() { select {} }()
-	}},
+	}, nil},
+	"tells times of nothing":         {"Times", nil, func() (received, sent time.Time, ok bool) { return }},
+	"tells times that are none here": {"Times", nil, func() (received, sent time.Time, ok bool) { return time.Unix(1, 0), time.Unix(1, 0), true }},
 }
 
 // TestDefects runs the suite on broken transports, each in a process of its
@@ -181,10 +211,18 @@ func TestDefective(t *testing.T) {
 	defect, ok := defects[name]
 	require.True(t, ok, "unknown defect %q", name)
 	transporttest.Run(t, func(testing.TB) transport.Transport {
-		return broken{inproc.New(), func(ctx context.Context, c transport.Conn) transport.Conn {
+		b := broken{Transport: inproc.New()}
+		b.spoil = func(ctx context.Context, c transport.Conn) transport.Conn {
 			d := &defective{Conn: c}
+			if defect.tell != nil {
+				return asking{d}
+			}
 			defect.spoil(ctx, d)
 			return d
-		}}
+		}
+		if defect.tell != nil {
+			b.accept = func(c transport.Conn) transport.Conn { return telling{c, defect.tell} }
+		}
+		return b
 	})
 }
