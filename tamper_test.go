@@ -87,34 +87,48 @@ func TestTamperedAnswers(t *testing.T) {
 			})
 		})
 	}
-	t.Run("delayed", func(t *testing.T) {
-		// The third hop's answers come with the last one of the fifth.
-		hops := simulatedHops[target4]
-		var late []probe.Incoming
-		fifth := 0
-		hold := func(d probe.Incoming) []probe.Incoming {
-			switch string(d.Data[12:16]) {
-			case string(hops[2].AsSlice()):
-				late = append(late, d)
-				return nil
-			case string(hops[4].AsSlice()):
-				if fifth++; fifth == 3 {
-					return append(late, d)
+	// The third hop's answers come with the last one of the fifth: or did come
+	// before, and are told of then.
+	for _, told := range []bool{false, true} {
+		t.Run(map[bool]string{false: "delayed", true: "told late"}[told], func(t *testing.T) {
+			hops := simulatedHops[target4]
+			var late []probe.Incoming
+			fifth := 0
+			hold := func(d probe.Incoming) []probe.Incoming {
+				switch string(d.Data[12:16]) {
+				case string(hops[2].AsSlice()):
+					late = append(late, d)
+					return nil
+				case string(hops[4].AsSlice()):
+					if fifth++; fifth == 3 {
+						for i := range late {
+							if !told {
+								late[i].Time = d.Time
+							}
+						}
+						return append(late, d)
+					}
 				}
+				return []probe.Incoming{d}
 			}
-			return []probe.Incoming{d}
-		}
-		simulated(t, simulatedTwoSites(), nil, atB(hold), func(t *testing.T, f *fleet) {
-			// One probe at a time: hop 3 has been given up when hop 5 is asked.
-			trace := f.measure(t, "volta a 203.0.113.10 -N 1 -w 0.2 -m 5")
-			require.Equal(t, 3, trace.Counts.Late)
-			for _, p := range trace.Hops[2].Probes {
-				require.Equal(t, result.Late, p.Verdict)
-				require.False(t, p.Answered())
-			}
-			require.Contains(t, trace.Text(), "3  *  *  *")
+			simulated(t, simulatedTwoSites(), nil, atB(hold), func(t *testing.T, f *fleet) {
+				// One probe at a time: hop 3 has been given up when hop 5 is asked.
+				trace := f.measure(t, "volta a 203.0.113.10 -N 1 -w 0.2 -m 5")
+				if told {
+					requireSimulated(t, trace, target4)
+					require.Equal(t, 15, trace.Counts.Matched)
+					require.Zero(t, trace.Counts.Late)
+					return
+				}
+				require.Equal(t, 3, trace.Counts.Late)
+				for _, p := range trace.Hops[2].Probes {
+					require.Equal(t, result.Late, p.Verdict)
+					require.False(t, p.Answered())
+				}
+				require.Contains(t, trace.Text(), "3  *  *  *")
+			})
 		})
-	})
+	}
 }
 
 // sum mends the checksum of an ICMP message in IPv4.

@@ -35,6 +35,15 @@ type Dropper interface {
 	Dropped() uint64
 }
 
+// Queuer is implemented by ports that know whether all that they captured has
+// been dealt with. It may be called by any goroutine.
+type Queuer interface {
+	// Queued tells whether something that was captured before the call waits
+	// for Receive, or was returned by the last Receive, after which there has
+	// been no other yet.
+	Queued() bool
+}
+
 // Clock is implemented by ports whose times are not those of [time.Now], but
 // follow them: what slews the host's clock slews theirs. It may be called by any
 // goroutine.

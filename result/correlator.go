@@ -12,8 +12,10 @@ type Verdict string
 
 // The verdicts.
 const (
-	Matched    Verdict = "matched"    // the first verified answer to a probe
-	Late       Verdict = "late"       // verified, but the probe had been given up
+	Matched Verdict = "matched" // the first verified answer to a probe
+	// Late: verified, but the probe had been given up. A measurement takes as
+	// matched what by the agents' clocks had come by then, and was told late.
+	Late       Verdict = "late"
 	Duplicate  Verdict = "duplicate"  // verified, but the probe was answered already
 	Foreign    Verdict = "foreign"    // claims a probe that this measurement never asked for
 	Unverified Verdict = "unverified" // the tag is wrong: forged, corrupted or rewritten

@@ -222,16 +222,6 @@ func (a *Agent) lost() uint64 {
 	return a.dropped - was
 }
 
-// status answers a check, once what is pending has been sent.
-func (a *Agent) status(m *transport.Check) {
-	s := &transport.Status{Seq: m.Seq, Behind: a.watches.behind()}
-	s.Received, s.Step = a.clock.now()
-	if a.clock.port == nil {
-		s.Discipline, s.MaxError, s.EstError = discipline()
-	}
-	a.out.report(s, a.lost())
-}
-
 // match finds out what a datagram answers, as far as can be told at once.
 func (a *Agent) match(in *probe.Incoming, ans *probe.Answer) bool {
 	return match(a.probers.first, in.Data, ans) || a.watches.offer(in, ans) || match(a.probers.own, in.Data, ans)

@@ -21,7 +21,7 @@ type sender struct {
 	queue chan order
 	asks  chan struct{}   // has keepTime ask for the time; nil: there is none
 	jobs  map[uint64]*job // touched by receive only
-	side  sync.WaitGroup  // goroutines of jobs
+	side  sync.WaitGroup  // goroutines of jobs and checks
 	probe probe.Probe     // the one being built, by run only
 }
 
@@ -83,7 +83,7 @@ func (s *sender) receive(ctx context.Context) error {
 		case *transport.Cancel:
 			s.cancel(m.Session)
 		case *transport.Check:
-			s.status(m)
+			s.status(ctx, m)
 			s.askTime()
 		case *transport.Watch:
 			s.watches.start(ctx, m)

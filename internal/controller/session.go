@@ -288,10 +288,7 @@ func (s *session) answered(a *agent, ans *probe.Answer, id uint16, step uint64, 
 		}
 	}
 	switch v {
-	case result.Matched:
-		s.counts.Matched++
-	case result.Late:
-		s.counts.Late++
+	case result.Matched, result.Late:
 	case result.Duplicate:
 		s.counts.Duplicate++
 		return
@@ -308,15 +305,18 @@ func (s *session) answered(a *agent, ans *probe.Answer, id uint16, step uint64, 
 	s.observed(a, step)
 	p.fill(ans, a, s.source, v)
 	s.roundTrip(p)
-	if v == result.Late {
+	if v == result.Late && !p.inTime() {
+		s.counts.Late++
 		p.rec.Missing, p.rec.MissingDetail = s.missing(p)
 		s.decided = append(s.decided, p.rec)
 		s.poke()
 		return
 	}
+	s.counts.Matched++
 	if p.status == replaced {
 		s.restore(p)
 	}
+	p.rec.Verdict = result.Matched
 	p.rec.Error, p.blocked = "", "" // it has left after all
 	p.took = now.Sub(p.asked)
 	s.decide(p, answered)
@@ -338,6 +338,13 @@ func (p *tracked) fill(ans *probe.Answer, a, source *agent, v result.Verdict) {
 	} else {
 		r.QuotedSource = ans.Src
 	}
+}
+
+// inTime tells whether the answer to a probe that was given up had come by
+// then for certain, by the clocks of the agents, and was only told later: a
+// receiver that got no time of its processor makes no router silent.
+func (p *tracked) inTime() bool {
+	return p.status == gaveUp && p.rec.Delay != nil && *p.rec.Delay+*p.rec.Bound <= p.decided.Sub(p.asked)
 }
 
 // roundTrip joins the two times once both are there: reports and answers come

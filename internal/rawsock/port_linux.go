@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -16,7 +17,7 @@ import (
 
 // Port is a [probe.Port] on this host's network, or that of the network
 // namespace in which it was opened. Who may call its methods at the same time
-// is said at [probe.Port]; Dropped any goroutine may call at any time.
+// is said at [probe.Port]; Dropped and Queued any goroutine may call at any time.
 type Port struct {
 	log     *slog.Logger
 	sources [2]netip.Addr // configured, by family; invalid if none
@@ -34,7 +35,8 @@ type Port struct {
 
 	stamping stamping
 
-	receiveMu sync.Mutex // held by Receive; Close waits for it
+	waiting   atomic.Bool // Receive found nothing and waits
+	receiveMu sync.Mutex  // held by Receive; Close waits for it
 	taps      []*tap
 	wake      int // eventfd that ends a waiting Receive
 	poll      []unix.PollFd
@@ -44,11 +46,16 @@ type Port struct {
 	sourceMu sync.Mutex // guards the use of routers
 	routers  [2]int     // UDP sockets that ask the kernel for sources; -1 if none
 
-	dropMu  sync.Mutex // guards the packet sockets' counters and dropped
+	dropMu  sync.Mutex // guards the packet sockets' counters, dropped and ask
 	dropped uint64
+	ask     []unix.PollFd
 }
 
-var _ probe.Port = (*Port)(nil)
+var (
+	_ probe.Port    = (*Port)(nil)
+	_ probe.Dropper = (*Port)(nil)
+	_ probe.Queuer  = (*Port)(nil)
+)
 
 // Address families as indices.
 const (
@@ -108,6 +115,7 @@ func Open(c Config) (_ *Port, err error) {
 	for _, t := range p.taps {
 		p.poll = append(p.poll, unix.PollFd{Fd: int32(t.fd), Events: unix.POLLIN})
 	}
+	p.ask = slices.Clone(p.poll)
 	p.poll = append(p.poll, unix.PollFd{Fd: int32(p.wake), Events: unix.POLLIN})
 	if err := p.configure(c.Sources); err != nil {
 		return nil, err
@@ -175,6 +183,18 @@ func (p *Port) Dropped() uint64 {
 		p.countDrops()
 	}
 	return p.dropped
+}
+
+// Queued implements [probe.Queuer].
+func (p *Port) Queued() bool {
+	p.dropMu.Lock()
+	defer p.dropMu.Unlock()
+	if p.closed.Load() {
+		return false
+	}
+	n, err := unix.Poll(p.ask, 0)
+	// Asked last: what woke Receive up in between is on its way to the caller.
+	return n > 0 || err != nil || !p.waiting.Load()
 }
 
 // countDrops adds what the kernel counted since the last time.

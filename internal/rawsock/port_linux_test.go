@@ -637,6 +637,41 @@ func TestDroppedCountsWhatWasNotReceived(t *testing.T) {
 	require.GreaterOrEqual(t, a.Dropped(), dropped)
 }
 
+// TestQueued follows an answer from where it is captured to where its reader
+// is done with it.
+func TestQueued(t *testing.T) {
+	n := netlab.NewTwoSites(t)
+	a := open(t, n.A, n.Anycast4)
+	require.True(t, a.Queued(), "nobody has looked yet")
+	read, done := make(chan int), make(chan struct{})
+	reader := func() {
+		ds := make([]probe.Incoming, 4)
+		for {
+			k, err := a.Receive(ds)
+			if err != nil {
+				close(done)
+				return
+			}
+			read <- k
+			read <- 0 // when it is told to go on
+		}
+	}
+	send(t, a, udpProbe(n.Anycast4, n.Target4, 1, 61440, 32))
+	go reader()
+	require.Equal(t, 1, <-read)
+	require.True(t, a.Queued(), "it is being dealt with")
+	<-read
+	require.Eventually(t, func() bool { return !a.Queued() }, 10*time.Second, 100*time.Microsecond)
+	send(t, a, udpProbe(n.Anycast4, n.Target4, 1, 61440, 32))
+	require.Equal(t, 1, <-read)
+	require.True(t, a.Queued())
+	<-read
+	require.Eventually(t, func() bool { return !a.Queued() }, 10*time.Second, 100*time.Microsecond)
+	require.NoError(t, a.Close())
+	<-done
+	require.False(t, a.Queued())
+}
+
 func TestDatagramsLongerThanTheBufferAreCut(t *testing.T) {
 	lab := netlab.New(t)
 	a, b := lab.Host("a"), lab.Host("b")

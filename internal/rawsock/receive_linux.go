@@ -125,7 +125,10 @@ func (p *Port) Receive(ds []probe.Incoming) (int, error) {
 		for i := range p.poll {
 			p.poll[i].Revents = 0
 		}
-		if _, err := unix.Ppoll(p.poll, nil, nil); err != nil && !errors.Is(err, unix.EINTR) {
+		p.waiting.Store(true)
+		_, err := unix.Ppoll(p.poll, nil, nil)
+		p.waiting.Store(false)
+		if err != nil && !errors.Is(err, unix.EINTR) {
 			return 0, fmt.Errorf("wait for answers: %w", err)
 		}
 	}

@@ -34,7 +34,10 @@ type arrival struct {
 	at int64
 }
 
-var _ probe.Dropper = (*port)(nil)
+var (
+	_ probe.Dropper = (*port)(nil)
+	_ probe.Queuer  = (*port)(nil)
+)
 
 // Port opens a site's door for an agent. All that arrives at the site's
 // addresses is captured, besides being answered as a host does, and both times
@@ -156,6 +159,12 @@ func (p *port) Dropped() uint64 {
 	p.n.mu.Lock()
 	defer p.n.mu.Unlock()
 	return p.dropped
+}
+
+func (p *port) Queued() bool {
+	p.n.mu.Lock()
+	defer p.n.mu.Unlock()
+	return len(p.queue) > p.first || len(p.lent) > 0
 }
 
 func (p *port) Source(dst netip.Addr) (netip.Addr, error) {

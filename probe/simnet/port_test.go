@@ -269,6 +269,33 @@ func TestPortDropped(t *testing.T) {
 	})
 }
 
+// TestPortQueued follows an answer from where it is captured to where its
+// reader is done with it.
+func TestPortQueued(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := start(t, path("a -- r -- h"))
+		p, err := n.Port("a")
+		require.NoError(t, err)
+		queued := p.(probe.Queuer).Queued
+		require.False(t, queued())
+		require.NoError(t, n.Inject("a", udp4.echo().bytes()))
+		require.NoError(t, n.Inject("a", udp4.echo().bytes()))
+		time.Sleep(time.Second)
+		in := make([]probe.Incoming, 1)
+		for range 2 {
+			require.True(t, queued())
+			_, err = p.Receive(in)
+			require.NoError(t, err)
+		}
+		require.True(t, queued(), "it is being dealt with")
+		go func() { _, _ = p.Receive(in) }()
+		synctest.Wait()
+		require.False(t, queued())
+		require.NoError(t, p.Close())
+		require.False(t, queued())
+	})
+}
+
 // What is on its way is bounded, in bytes too; what there is no room for is
 // refused where it is sent, and counted where it is made.
 func TestOverflow(t *testing.T) {
