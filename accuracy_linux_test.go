@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -265,36 +266,54 @@ func quantiles(ds []time.Duration) string {
 		quantile(ds, 0.5), quantile(ds, 0.95), quantile(ds, 0.99), slices.Max(ds), exact, len(ds))
 }
 
-// userStamps is a port whose kernel stamps nothing.
-type userStamps struct{ probe.Port }
+// stampedPort is a port whose times were taken elsewhere.
+type stampedPort struct {
+	probe.Port
+	sent, received probe.Stamp
+}
 
-func (u userStamps) Send(ds []probe.Outgoing) error {
-	err := u.Port.Send(ds)
+func (s stampedPort) Send(ds []probe.Outgoing) error {
+	err := s.Port.Send(ds)
 	for i := range ds {
-		ds[i].Stamp = probe.UserStamp
+		ds[i].Stamp = s.sent
 	}
 	return err
 }
 
-func (u userStamps) Receive(ds []probe.Incoming) (int, error) {
-	n, err := u.Port.Receive(ds)
+func (s stampedPort) Receive(ds []probe.Incoming) (int, error) {
+	n, err := s.Port.Receive(ds)
 	for i := range ds[:n] {
-		ds[i].Stamp = probe.UserStamp
+		ds[i].Stamp = s.received
 	}
 	return n, err
 }
 
-// TestUserStampsShow has a site whose times are the program's own.
-func TestUserStampsShow(t *testing.T) {
-	lab := netlab.NewTwoSites(t)
-	f := newFleet(t, false, nil)
-	f.join(t, volta.AgentConfig{ID: "a", Port: userStamps{openPort(t, lab.A, lab.Anycast4)}})
-	f.join(t, volta.AgentConfig{ID: "b", Port: openPort(t, lab.B, lab.Anycast4)})
-	trace := f.measure(t, "volta a "+lab.Target4.String())
-	for _, h := range trace.Hops {
-		for _, p := range h.Probes {
-			require.Equal(t, "user", p.SentStamp)
-			require.Equal(t, map[string]string{"a": "user", "b": "kernel"}[p.Receiver], p.RecvStamp)
+// TestStampsShow has a site whose times are the program's own, or of drivers,
+// or from where nobody knows.
+func TestStampsShow(t *testing.T) {
+	for _, tt := range []struct {
+		sent, received         probe.Stamp
+		wantSent, wantReceived string
+	}{
+		{probe.UserStamp, probe.UserStamp, "user", "user"},
+		{probe.DriverStamp, probe.KernelStamp, "driver", "kernel"},
+		{200, 200, "user", "user"},
+	} {
+		for _, overGRPC := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%d grpc=%v", tt.sent, overGRPC), func(t *testing.T) {
+				lab := netlab.NewTwoSites(t)
+				f := newFleet(t, overGRPC, nil)
+				f.join(t, volta.AgentConfig{ID: "a", Port: stampedPort{openPort(t, lab.A, lab.Anycast4), tt.sent, tt.received}})
+				f.join(t, volta.AgentConfig{ID: "b", Port: openPort(t, lab.B, lab.Anycast4)})
+				trace := f.measure(t, "volta a "+lab.Target4.String())
+				for _, h := range trace.Hops {
+					for _, p := range h.Probes {
+						require.Equal(t, tt.wantSent, p.SentStamp)
+						require.Equal(t, map[string]string{"a": tt.wantReceived, "b": "kernel"}[p.Receiver], p.RecvStamp)
+					}
+				}
+				require.Equal(t, tt.wantSent == "user", strings.Contains(trace.Text(), "taken in user space"))
+			})
 		}
 	}
 }

@@ -38,14 +38,25 @@ type Stamp uint8
 
 // The places.
 const (
-	UserStamp   Stamp = iota // in user space, around the system call
-	KernelStamp              // by the kernel
+	// UserStamp is in user space, around the system call.
+	UserStamp Stamp = iota
+	// KernelStamp is where the kernel shows a packet to captures: a capture
+	// on the interface has the same time.
+	KernelStamp
+	// DriverStamp is in the kernel too, where the interface's driver gave a
+	// packet to the hardware: some microseconds later than KernelStamp. Only
+	// times of sending have it.
+	DriverStamp
 )
 
-// String returns "user" or "kernel".
+// String returns "user", "kernel" or "driver". Of a place that is none of
+// these nothing better than "user" is known.
 func (s Stamp) String() string {
-	if s == KernelStamp {
+	switch s {
+	case KernelStamp:
 		return "kernel"
+	case DriverStamp:
+		return "driver"
 	}
 	return "user"
 }

@@ -225,6 +225,9 @@ func TestTextOfTwoClocks(t *testing.T) {
 func TestTextOfUserStamps(t *testing.T) {
 	tr := path("a a a", "D D D")
 	require.NotContains(t, tr.Text(), "user space")
+	kernel := tr.Text()
+	tr.Hops[0].Probes[0].SentStamp = "driver"
+	require.Equal(t, kernel, tr.Text())
 	tr.Hops[0].Probes[1].SentStamp = "user"
 	tr.Hops[1].Probes[2].RecvStamp = "user"
 	require.Contains(t, tr.Text(), "\n# 2 times taken in user space")

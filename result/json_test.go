@@ -185,9 +185,11 @@ func TestJSONForm(t *testing.T) {
 		Verdict: result.Matched, Receiver: "b", Addr: netip.MustParseAddr("192.0.2.1"),
 		Received: time.Date(2024, 5, 1, 12, 0, 0, 124691356, time.UTC), RecvStamp: "kernel",
 		RTT: &rtt, OneClock: true, Delay: &rtt, Bound: new(time.Duration), Kind: "time-exceeded", ICMPType: 11, ReplyTTL: 64, QuotedTTL: 1,
-	}, result.Probe{ID: 10001, TTL: 1, Attempt: 1, Destination: netip.MustParseAddr("203.0.113.110"), Error: "network is unreachable", Missing: result.NotSent, MissingDetail: "network is unreachable"}))
+	}, result.Probe{ID: 10001, TTL: 1, Attempt: 1, Destination: netip.MustParseAddr("203.0.113.110"), Error: "network is unreachable", Missing: result.NotSent, MissingDetail: "network is unreachable"},
+		result.Probe{ID: 10002, TTL: 1, Attempt: 2, Destination: netip.MustParseAddr("203.0.113.110"), Sent: time.Date(2024, 5, 1, 12, 0, 1, 0, time.UTC), SentStamp: "driver", Missing: result.NoAnswer}))
 	tr.Account.Add("", "")
 	tr.Account.Add(result.NotSent, "network is unreachable")
+	tr.Account.Add(result.NoAnswer, "")
 	b, err := json.Marshal(tr)
 	require.NoError(t, err)
 	require.JSONEq(t, `{
@@ -202,9 +204,12 @@ func TestJSONForm(t *testing.T) {
 	     "reply_ttl": 64, "quoted_ttl": 1, "quoted_tos": 0},
 	    {"id": 10001, "ttl": 1, "attempt": 1, "flow": 0, "destination": "203.0.113.110", "error": "network is unreachable",
 	     "missing": "not sent", "missing_detail": "network is unreachable", "delay_ns": null, "delay_bound_ns": null,
+	     "one_clock": false, "icmp_type": 0, "icmp_code": 0, "quoted_tos": 0},
+	    {"id": 10002, "ttl": 1, "attempt": 2, "flow": 0, "destination": "203.0.113.110",
+	     "sent": "2024-05-01T12:00:01Z", "sent_stamp": "driver", "missing": "no answer in time", "delay_ns": null, "delay_bound_ns": null,
 	     "one_clock": false, "icmp_type": 0, "icmp_code": 0, "quoted_tos": 0}]}],
 	  "counts": {"sent": 0, "matched": 0, "late": 0, "duplicate": 0, "foreign": 0, "unverified": 0},
-	  "account": {"asked": 2, "answered": 1, "unanswered": [{"reason": "not sent", "detail": "network is unreachable", "count": 1}]}
+	  "account": {"asked": 3, "answered": 1, "unanswered": [{"reason": "not sent", "detail": "network is unreachable", "count": 1}, {"reason": "no answer in time", "count": 1}]}
 	}`, string(b))
 }
 

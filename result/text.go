@@ -28,6 +28,8 @@ import (
 //     than the sender the time from sending to receiving, and by how much that
 //     can be wrong, `1.234±0.120 ms`. Where the clocks' offset is not known a
 //     question mark says so, `1.234? ms`; `? ms` is a time that is not known.
+//     Times taken in user space are counted below; the kernel's are not told
+//     apart by where in the kernel they were taken.
 //   - after the time, the annotation of traceroute(8) for an ICMP error other
 //     than the expected: !N !H !P (network, host, protocol unreachable), !X
 //     (prohibited), !S (source route failed), !V !C (precedence), !F-mtu

@@ -65,8 +65,13 @@ type Probe struct {
 	Attempt     int        `json:"attempt"` // from 0 within its hop
 	Flow        int        `json:"flow"`    // from 0
 	Destination netip.Addr `json:"destination"`
-	Sent        time.Time  `json:"sent,omitzero"`        // sender's clock; zero if no report came
-	SentStamp   string     `json:"sent_stamp,omitempty"` // who took that time: "kernel" or "user"
+	Sent        time.Time  `json:"sent,omitzero"` // sender's clock; zero if no report came
+	// SentStamp is where that time was taken: "kernel" (as a capture on the
+	// interface shows it), "driver" (by the kernel too, but where the driver
+	// gave it to the hardware, some microseconds later: of what captures do not
+	// show for what it is, such as a probe in a tunnel) or "user" (in user
+	// space, around the system call).
+	SentStamp string `json:"sent_stamp,omitempty"`
 	// Error says why the host refused to send it.
 	Error string `json:"error,omitempty"`
 	// Verdict is "matched", or "late" where the answer came after it was

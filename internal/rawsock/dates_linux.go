@@ -34,6 +34,17 @@ const (
 	fromLast          // seen to leave a last interface
 )
 
+// stamp returns what results are told of the origin.
+func (o origin) stamp() probe.Stamp {
+	switch o {
+	case fromUser:
+		return probe.UserStamp
+	case fromDriver:
+		return probe.DriverStamp
+	}
+	return probe.KernelStamp
+}
+
 // dater finds out when the datagrams of one sender left.
 type dater struct {
 	departures *departures // nil if they cannot be watched
@@ -149,7 +160,7 @@ func (d *dater) stamps(ds []probe.Outgoing, first uint32, start time.Time) {
 func (d *dater) date(ds []probe.Outgoing, k int, at time.Time, from origin) {
 	if from > d.best[k] {
 		d.best[k] = from
-		ds[k].Time, ds[k].Stamp = at, probe.KernelStamp
+		ds[k].Time, ds[k].Stamp = at, from.stamp()
 	}
 }
 

@@ -67,14 +67,16 @@ func openSender(f int, d *departures) (*sender, error) {
 // these that there is within a few milliseconds:
 //
 //   - When it was handed to the driver of the interface by which it leaves
-//     this host, as any capture on that interface shows it.
+//     this host, as any capture on that interface shows it:
+//     [probe.KernelStamp].
 //   - When that driver gave it to the hardware, 0.5 to 20 µs later: of what
 //     cannot be recognised there, because it went through a tunnel, was
-//     encrypted, or rewritten by a firewall.
+//     encrypted, or rewritten by a firewall. [probe.DriverStamp].
 //   - When it was handed to a tunnel or the like, where the driver makes no
-//     stamps: it may have waited afterwards.
+//     stamps, as a capture on the tunnel shows it: it may have waited
+//     afterwards. [probe.KernelStamp].
 //
-// Else it is the caller's around the system call. A refused datagram has the
+// Else it is the caller's around the system call: [probe.UserStamp]. A refused datagram has the
 // time of its refusal; its Err is what the kernel said, a [unix.Errno] such as
 // EMSGSIZE, ENETUNREACH or EHOSTUNREACH, or EADDRINUSE for a source port that
 // another program holds.

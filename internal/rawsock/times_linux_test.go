@@ -157,7 +157,7 @@ func TestTransmitTimesOfTheDriver(t *testing.T) {
 			sent, onWire := seen(t, a, p, index, test.ds...)
 			for i, d := range sent {
 				require.NoError(t, d.Err)
-				require.Equal(t, probe.KernelStamp, d.Stamp)
+				require.Equal(t, probe.DriverStamp, d.Stamp)
 				require.True(t, d.Time.After(left(t, onWire, index, test.ds[i])))
 			}
 		})
@@ -315,7 +315,7 @@ func TestTransmitTimesFallBack(t *testing.T) {
 						require.Equal(t, probe.KernelStamp, d.Stamp)
 						require.Equal(t, onWire, d.Time)
 					case test.drivers:
-						require.Equal(t, probe.KernelStamp, d.Stamp)
+						require.Equal(t, probe.DriverStamp, d.Stamp)
 						require.True(t, d.Time.After(onWire))
 					default:
 						last = time.Time{}
@@ -362,7 +362,7 @@ func TestTransmitTimesInALongRun(t *testing.T) {
 	for range 20 * 64 {
 		send(t, p, batch(1, src, dst)...)
 	}
-	require.Equal(t, probe.KernelStamp, foreign(1))
+	require.Equal(t, probe.DriverStamp, foreign(1))
 	run()
 	ds := batch(64, src, dst)
 	sent, onWire := seen(t, a, p, index, ds...)
@@ -370,16 +370,16 @@ func TestTransmitTimesInALongRun(t *testing.T) {
 		require.Equal(t, left(t, onWire, index, ds[i]), d.Time)
 	}
 	require.Equal(t, probe.UserStamp, foreign(64), "drivers were asked for nothing")
-	require.Equal(t, probe.KernelStamp, foreign(64))
+	require.Equal(t, probe.DriverStamp, foreign(64))
 	run()
 	require.Equal(t, probe.UserStamp, foreign(1))
-	require.Equal(t, probe.KernelStamp, foreign(1))
+	require.Equal(t, probe.DriverStamp, foreign(1))
 	run()
 	// One refused datagram in between does not matter.
 	tooLong := send(t, p, udpProbe(src, dst, 64, 61440, 2000))
 	require.Error(t, tooLong[0].Err)
 	require.Equal(t, probe.UserStamp, foreign(1))
-	require.Equal(t, probe.KernelStamp, foreign(1))
+	require.Equal(t, probe.DriverStamp, foreign(1))
 }
 
 // Stamps of drivers that nobody needs do not fill the kernel's queue.
@@ -390,7 +390,7 @@ func TestUnneededStampsGo(t *testing.T) {
 		send(t, p, ds...)
 	}
 	d := send(t, p, udpProbe(src, dst, 64, 50000, 4))[0]
-	require.Equal(t, probe.KernelStamp, d.Stamp)
+	require.Equal(t, probe.DriverStamp, d.Stamp)
 }
 
 // Datagrams that are alike have their times in the order of sending.

@@ -1092,7 +1092,7 @@ type Sent struct {
 	Source        []byte                 `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
 	Ids           []uint32               `protobuf:"varint,3,rep,packed,name=ids,proto3" json:"ids,omitempty"`
 	Times         []int64                `protobuf:"zigzag64,4,rep,packed,name=times,proto3" json:"times,omitempty"` // each less the one before it
-	Stamps        []byte                 `protobuf:"bytes,5,opt,name=stamps,proto3" json:"stamps,omitempty"`         // 0: user space, 1: kernel
+	Stamps        []byte                 `protobuf:"bytes,5,opt,name=stamps,proto3" json:"stamps,omitempty"`         // 0: user space, 1: kernel, as a capture shows it, 2: driver; others mean 0
 	Errors        []*SendError           `protobuf:"bytes,6,rep,name=errors,proto3" json:"errors,omitempty"`         // of the probes that were not sent
 	Step          uint64                 `protobuf:"varint,7,opt,name=step,proto3" json:"step,omitempty"`            // how often the agent's clock has been set
 	unknownFields protoimpl.UnknownFields

@@ -1061,17 +1061,17 @@ type Probe struct {
 	Attempt       int64                  `protobuf:"varint,3,opt,name=attempt,proto3" json:"attempt,omitempty"` // from 0 within its hop
 	Flow          int64                  `protobuf:"varint,4,opt,name=flow,proto3" json:"flow,omitempty"`
 	Destination   []byte                 `protobuf:"bytes,5,opt,name=destination,proto3" json:"destination,omitempty"`
-	Sent          int64                  `protobuf:"varint,6,opt,name=sent,proto3" json:"sent,omitempty"` // sender's clock
-	SentStamp     string                 `protobuf:"bytes,7,opt,name=sent_stamp,json=sentStamp,proto3" json:"sent_stamp,omitempty"`
-	Error         string                 `protobuf:"bytes,8,opt,name=error,proto3" json:"error,omitempty"` // why the host refused to send it
+	Sent          int64                  `protobuf:"varint,6,opt,name=sent,proto3" json:"sent,omitempty"`                           // sender's clock
+	SentStamp     string                 `protobuf:"bytes,7,opt,name=sent_stamp,json=sentStamp,proto3" json:"sent_stamp,omitempty"` // "kernel", "driver" or "user"
+	Error         string                 `protobuf:"bytes,8,opt,name=error,proto3" json:"error,omitempty"`                          // why the host refused to send it
 	Verdict       string                 `protobuf:"bytes,9,opt,name=verdict,proto3" json:"verdict,omitempty"`
 	Receiver      string                 `protobuf:"bytes,10,opt,name=receiver,proto3" json:"receiver,omitempty"` // the agent that captured the answer
 	Addr          []byte                 `protobuf:"bytes,11,opt,name=addr,proto3" json:"addr,omitempty"`         // who answered
 	Name          string                 `protobuf:"bytes,12,opt,name=name,proto3" json:"name,omitempty"`
-	Received      int64                  `protobuf:"varint,13,opt,name=received,proto3" json:"received,omitempty"` // receiver's clock
-	RecvStamp     string                 `protobuf:"bytes,14,opt,name=recv_stamp,json=recvStamp,proto3" json:"recv_stamp,omitempty"`
-	Rtt           *int64                 `protobuf:"varint,15,opt,name=rtt,proto3,oneof" json:"rtt,omitempty"`                     // absent where either time is unknown
-	OneClock      bool                   `protobuf:"varint,16,opt,name=one_clock,json=oneClock,proto3" json:"one_clock,omitempty"` // only then rtt is a round-trip time
+	Received      int64                  `protobuf:"varint,13,opt,name=received,proto3" json:"received,omitempty"`                   // receiver's clock
+	RecvStamp     string                 `protobuf:"bytes,14,opt,name=recv_stamp,json=recvStamp,proto3" json:"recv_stamp,omitempty"` // "kernel" or "user"
+	Rtt           *int64                 `protobuf:"varint,15,opt,name=rtt,proto3,oneof" json:"rtt,omitempty"`                       // absent where either time is unknown
+	OneClock      bool                   `protobuf:"varint,16,opt,name=one_clock,json=oneClock,proto3" json:"one_clock,omitempty"`   // only then rtt is a round-trip time
 	Kind          string                 `protobuf:"bytes,17,opt,name=kind,proto3" json:"kind,omitempty"`
 	IcmpType      uint32                 `protobuf:"varint,18,opt,name=icmp_type,json=icmpType,proto3" json:"icmp_type,omitempty"`
 	IcmpCode      uint32                 `protobuf:"varint,19,opt,name=icmp_code,json=icmpCode,proto3" json:"icmp_code,omitempty"`
