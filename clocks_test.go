@@ -2,6 +2,7 @@ package volta_test
 
 import (
 	"context"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	volta "bitbucket.org/uwpatio/voltadomar"
+	"bitbucket.org/uwpatio/voltadomar/probe"
 	"bitbucket.org/uwpatio/voltadomar/probe/simnet"
 	"bitbucket.org/uwpatio/voltadomar/result"
 	"bitbucket.org/uwpatio/voltadomar/transport"
@@ -131,6 +133,54 @@ func TestClockSetMeanwhile(t *testing.T) {
 					}
 				}
 			})
+		})
+	}
+}
+
+// hostsClock is a port that gives its times for those of the host's clock.
+type hostsClock struct{ probe.Port }
+
+// TestClockNames has agents whose clocks have names by default or were given
+// one.
+func TestClockNames(t *testing.T) {
+	n, err := simulatedTwoSites().Start()
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, n.Close()) })
+	const process = "^process-[0-9a-f]{16}$"
+	host := process
+	if runtime.GOOS == "linux" {
+		host = "^host-[0-9a-f]{32}$"
+	}
+	for name, tt := range map[string]struct {
+		own          bool      // the ports have a clock of their own
+		given        [2]string // names
+		nameA, nameB string    // patterns
+		one          bool
+	}{
+		"the ports'":     {own: true, nameA: process, nameB: process, one: true},
+		"the host's":     {nameA: host, nameB: host, one: true},
+		"one given":      {given: [2]string{"one"}, nameA: "^one$", nameB: host},
+		"two given":      {given: [2]string{"one", "two"}, nameA: "^one$", nameB: "^two$"},
+		"the same given": {own: true, given: [2]string{"one", "one"}, nameA: "^one$", nameB: "^one$", one: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFleet(t, false, nil)
+			for i, site := range []string{"a", "b"} {
+				port, err := n.Port(site)
+				require.NoError(t, err)
+				if !tt.own {
+					port = hostsClock{port}
+				}
+				f.join(t, volta.AgentConfig{ID: site, Port: port, Clock: tt.given[i]})
+			}
+			trace := f.measure(t, "volta a 203.0.113.10")
+			require.Regexp(t, tt.nameA, trace.Clocks["a"].Name)
+			require.Regexp(t, tt.nameB, trace.Clocks["b"].Name)
+			for _, h := range trace.Hops {
+				for _, p := range h.Probes {
+					require.Equal(t, tt.one || p.Receiver == "a", p.OneClock)
+				}
+			}
 		})
 	}
 }

@@ -66,7 +66,7 @@ func simulated(t *testing.T, s *simnet.Scenario, see func(simnet.Sighting), door
 			if door != nil {
 				port = door(site, port)
 			}
-			f.join(t, volta.AgentConfig{ID: site, Port: port})
+			f.join(t, volta.AgentConfig{ID: site, Port: port, Clock: "simulated"})
 		}
 		test(t, f)
 	})

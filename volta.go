@@ -18,6 +18,7 @@ import (
 	"bitbucket.org/uwpatio/voltadomar/internal/command"
 	"bitbucket.org/uwpatio/voltadomar/internal/controller"
 	"bitbucket.org/uwpatio/voltadomar/internal/fault"
+	"bitbucket.org/uwpatio/voltadomar/internal/hostclock"
 	"bitbucket.org/uwpatio/voltadomar/internal/rawsock"
 	"bitbucket.org/uwpatio/voltadomar/probe"
 	"bitbucket.org/uwpatio/voltadomar/probe/icmp"
@@ -357,7 +358,14 @@ type AgentConfig struct {
 	Probers []probe.Prober
 	// Clock names the clock that the port's times come from. Agents with the
 	// same name claim to read the same clock, and times between them are shown
-	// as round-trip times. The default is one name for this process.
+	// as round-trip times, without correction and bound.
+	//
+	// The default is one name for this process where the port is a
+	// [probe.Clock]. Else it is the name of this host's clock, which the
+	// processes of one user share as long as there are some: they find it by a
+	// locked file in [os.TempDir], so those with temporary directories of their
+	// own do not. Where that does not work, and on other systems than Linux, it
+	// is one name for this process.
 	Clock string
 	// Logger hears of connections made and lost; default silent.
 	Logger *slog.Logger
@@ -375,6 +383,19 @@ type Agent struct {
 // Every process draws its own numbers: two agents of one process share a clock
 // for certain, two processes with the same looks need not.
 var processClock = fmt.Sprintf("process-%016x", draw())
+
+// clockOf names the clock that the times of a port come from.
+func clockOf(port probe.Port, log *slog.Logger) string {
+	if _, own := port.(probe.Clock); own {
+		return processClock
+	}
+	name, err := hostclock.Name()
+	if err != nil {
+		log.Debug("other processes cannot tell that this one reads the same clock", "error", err)
+		return processClock
+	}
+	return name
+}
 
 func draw() uint64 {
 	var b [8]byte
@@ -401,9 +422,13 @@ func NewAgent(cfg AgentConfig) (*Agent, error) {
 	if err := checkProbers(cfg.Probers); err != nil {
 		return nil, err
 	}
+	log := logger(cfg.Logger)
+	if cfg.Clock == "" {
+		cfg.Clock = clockOf(cfg.Port, log)
+	}
 	return &Agent{agent.New(agent.Config{
-		ID: cfg.ID, Clock: or(cfg.Clock, processClock), Instance: draw(), Port: cfg.Port,
-		Probers: cfg.Probers, Logger: logger(cfg.Logger), Blocklist: cfg.Blocklist,
+		ID: cfg.ID, Clock: cfg.Clock, Instance: draw(), Port: cfg.Port,
+		Probers: cfg.Probers, Logger: log, Blocklist: cfg.Blocklist,
 	})}, nil
 }
 

@@ -76,6 +76,23 @@ func TestFleet(t *testing.T) {
 	})
 }
 
+// An agent that can share its clock's name with nobody works without.
+func TestAgentWithoutTemporaryDirectory(t *testing.T) {
+	needPort(t)
+	controller, addr := startController(t, nil, "--port", "0")
+	for id, tt := range map[string]struct{ tmp, name string }{"a": {t.TempDir(), "^host-"}, "b": {"/dev/null", "^process-"}} {
+		agent := startAgentWith(t, nil, []string{"TMPDIR=" + tt.tmp}, controller, id, addr)
+		status, stdout, stderr := run(t, nil, "simple-client", "-c", addr, "--json", id, "127.0.0.1", "-n")
+		require.Zero(t, status, stderr)
+		var trace result.Trace
+		require.NoError(t, json.Unmarshal([]byte(stdout), &trace))
+		require.True(t, trace.Hops[0].Probes[0].OneClock)
+		require.Regexp(t, tt.name, trace.Clocks[id].Name)
+		agent.signal(syscall.SIGTERM)
+		agent.wait(promptly)
+	}
+}
+
 // An agent that several controllers share works for each.
 func TestTwoControllersShareAnAgent(t *testing.T) {
 	needPort(t)

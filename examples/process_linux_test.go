@@ -76,12 +76,18 @@ type process struct {
 // that is nil.
 func start(t *testing.T, host *netlab.Host, program string, args ...string) *process {
 	t.Helper()
+	return startWith(t, host, nil, program, args...)
+}
+
+// startWith is start with more in the program's environment.
+func startWith(t *testing.T, host *netlab.Host, env []string, program string, args ...string) *process {
+	t.Helper()
 	dir, err := programs()
 	require.NoError(t, err)
 	p := &process{t: t, cmd: exec.Command(filepath.Join(dir, program), args...), done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
 	// The race detector otherwise adds a second to the end of every program.
-	p.cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
+	p.cmd.Env = append(append(os.Environ(), "GORACE=atexit_sleep_ms=0"), env...)
 	// Even a test that panics leaves nothing behind. The signal comes when the
 	// thread that started the process ends, so that thread waits for it.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -218,7 +224,13 @@ func startController(t *testing.T, host *netlab.Host, args ...string) (p *proces
 // startAgent runs an agent and waits until the controller has it.
 func startAgent(t *testing.T, host *netlab.Host, controller *process, id, addr string, args ...string) *process {
 	t.Helper()
-	p := start(t, host, "simple-agent", append([]string{"-i", id, "-c", addr}, args...)...)
+	return startAgentWith(t, host, nil, controller, id, addr, args...)
+}
+
+// startAgentWith is startAgent with more in the agent's environment.
+func startAgentWith(t *testing.T, host *netlab.Host, env []string, controller *process, id, addr string, args ...string) *process {
+	t.Helper()
+	p := startWith(t, host, env, "simple-agent", append([]string{"-i", id, "-c", addr}, args...)...)
 	controller.await(&controller.stderr, `agent connected" agent=`+regexp.QuoteMeta(id)+`\n`, 1)
 	return p
 }

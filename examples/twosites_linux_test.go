@@ -21,16 +21,23 @@ const (
 	controllerFromB = "198.51.100.5:50051"
 )
 
+// Whether the agents can find out that they read the same clock: only where
+// they have the same directory for temporary files.
+const (
+	ownClocks = false
+	oneClock  = true
+)
+
 // twoSites is the two-site network with a host for the controller, which only
 // the sites have a link to, and an agent process at each site.
-func twoSites(t *testing.T) (lab *netlab.TwoSites, control *netlab.Host) {
+func twoSites(t *testing.T, clocks bool) (lab *netlab.TwoSites, control *netlab.Host) {
 	t.Helper()
-	lab, control, _, _ = twoSiteFleet(t)
+	lab, control, _, _ = twoSiteFleet(t, clocks)
 	return lab, control
 }
 
 // twoSiteFleet is twoSites with the processes of the controller and of site b.
-func twoSiteFleet(t *testing.T) (lab *netlab.TwoSites, control *netlab.Host, controller, b *process) {
+func twoSiteFleet(t *testing.T, clocks bool) (lab *netlab.TwoSites, control *netlab.Host, controller, b *process) {
 	t.Helper()
 	lab = netlab.NewTwoSites(t)
 	control = lab.Host("control")
@@ -38,13 +45,22 @@ func twoSiteFleet(t *testing.T) (lab *netlab.TwoSites, control *netlab.Host, con
 	lab.Link(control, lab.B, netlab.IfAddrs{A: netip.MustParsePrefix("198.51.100.5/30"), B: netip.MustParsePrefix("198.51.100.6/30")})
 	controller, _ = startController(t, control, "--port", "50051", "--insecure")
 	sources := []string{"--insecure", "--source", lab.Anycast4.String(), "--source", lab.Anycast6.String()}
-	startAgent(t, lab.A, controller, "a", controllerFromA, sources...)
-	b = startAgent(t, lab.B, controller, "b", controllerFromB, sources...)
+	tmpA, tmpB := t.TempDir(), t.TempDir()
+	if clocks == oneClock {
+		tmpB = tmpA
+	}
+	startAgentWith(t, lab.A, []string{"TMPDIR=" + tmpA}, controller, "a", controllerFromA, sources...)
+	b = startAgentWith(t, lab.B, []string{"TMPDIR=" + tmpB}, controller, "b", controllerFromB, sources...)
 	return lab, control, controller, b
 }
 
 func TestTwoSites(t *testing.T) {
-	lab, control := twoSites(t)
+	t.Run("clocks of their own, as far as they know", func(t *testing.T) { testTwoSites(t, ownClocks) })
+	t.Run("one clock", func(t *testing.T) { testTwoSites(t, oneClock) })
+}
+
+func testTwoSites(t *testing.T, clocks bool) {
+	lab, control := twoSites(t, clocks)
 	for _, f := range []struct {
 		target netip.Addr
 		hops   [5]netip.Addr
@@ -54,7 +70,7 @@ func TestTwoSites(t *testing.T) {
 			require.Zero(t, status)
 			require.Empty(t, stderr)
 			t.Log("\n" + stdout)
-			requireText(t, stdout, f.target, f.hops)
+			requireText(t, stdout, f.target, f.hops, clocks)
 		})
 		for _, options := range []string{"-I", "-T -p 81", "-U -q 1", "--flows 3"} {
 			t.Run(fmt.Sprint("json ", f.target, " ", options), func(t *testing.T) {
@@ -64,31 +80,38 @@ func TestTwoSites(t *testing.T) {
 				require.Empty(t, stderr)
 				var trace result.Trace
 				require.NoError(t, json.Unmarshal([]byte(stdout), &trace))
-				requireTrace(t, &trace, f.target, f.hops)
+				requireTrace(t, &trace, f.target, f.hops, clocks)
 			})
 		}
 	}
 }
 
 // requireText checks the output for a whole trace from a. Times of what b
-// caught are those of two clocks.
-func requireText(t *testing.T, stdout string, target netip.Addr, hops [5]netip.Addr) {
+// caught are those of two clocks, unless they are known to be one.
+func requireText(t *testing.T, stdout string, target netip.Addr, hops [5]netip.Addr, clocks bool) {
 	t.Helper()
 	text := lines(t, stdout)
-	require.Len(t, text, 7)
+	if clocks == oneClock {
+		require.Len(t, text, 6)
+	} else {
+		require.Len(t, text, 7)
+		require.Regexp(t, "^# ±: sent and received by different clocks, corrected by their offset", text[6])
+	}
 	require.Equal(t, fmt.Sprintf("Traceroute to %[1]v (%[1]v) from a, 3 probes, 30 hops max", target), text[0])
 	for i, hop := range hops {
 		receiver, time := "a", `  \d+\.\d{3} ms`
 		if i >= 2 {
-			receiver, time = "b", `  -?\d+\.\d{3}±\d+\.\d{3} ms`
+			receiver = "b"
+		}
+		if i >= 2 && clocks == ownClocks {
+			time = `  -?\d+\.\d{3}±\d+\.\d{3} ms`
 		}
 		addr := strings.ReplaceAll(hop.String(), ".", `\.`)
 		require.Regexp(t, fmt.Sprintf(`^%d  %s %s(%s){3}$`, i+1, addr, receiver, time), text[i+1])
 	}
-	require.Regexp(t, "^# ±: sent and received by different clocks, corrected by their offset", text[6])
 }
 
-func requireTrace(t *testing.T, trace *result.Trace, target netip.Addr, hops [5]netip.Addr) {
+func requireTrace(t *testing.T, trace *result.Trace, target netip.Addr, hops [5]netip.Addr, clocks bool) {
 	t.Helper()
 	require.Equal(t, "a", trace.Source)
 	require.Equal(t, target, trace.Destination)
@@ -96,7 +119,7 @@ func requireTrace(t *testing.T, trace *result.Trace, target netip.Addr, hops [5]
 	require.Empty(t, trace.Partial)
 	require.NotEmpty(t, trace.Clocks["a"].Name)
 	require.NotEmpty(t, trace.Clocks["b"].Name)
-	require.NotEqual(t, trace.Clocks["a"].Name, trace.Clocks["b"].Name, "two processes")
+	require.Equal(t, clocks == oneClock, trace.Clocks["a"].Name == trace.Clocks["b"].Name)
 	require.Len(t, trace.Hops, 5)
 	for i, h := range trace.Hops {
 		require.Len(t, h.Probes, trace.Queries)
@@ -104,12 +127,13 @@ func requireTrace(t *testing.T, trace *result.Trace, target netip.Addr, hops [5]
 			require.Equal(t, result.Matched, p.Verdict)
 			require.Equal(t, hops[i], p.Addr)
 			require.NotNil(t, p.RTT)
-			require.Equal(t, i < 2, p.OneClock)
-			if i < 2 {
-				require.Equal(t, "a", p.Receiver)
+			require.Equal(t, map[bool]string{true: "a", false: "b"}[i < 2], p.Receiver)
+			require.Equal(t, i < 2 || clocks == oneClock, p.OneClock)
+			if p.OneClock {
 				require.Positive(t, *p.RTT)
+				require.Equal(t, p.RTT, p.Delay)
+				require.Zero(t, *p.Bound)
 			} else {
-				require.Equal(t, "b", p.Receiver)
 				// Only we know that both read this host's clock.
 				require.NotNil(t, p.Delay)
 				require.LessOrEqual(t, (*p.Delay - *p.RTT).Abs(), *p.Bound)
@@ -121,7 +145,7 @@ func requireTrace(t *testing.T, trace *result.Trace, target netip.Addr, hops [5]
 
 // TestReceiverTrouble has the other site's agent stop, go on, and die.
 func TestReceiverTrouble(t *testing.T) {
-	lab, control, controller, b := twoSiteFleet(t)
+	lab, control, controller, b := twoSiteFleet(t, ownClocks)
 	measure := func() *result.Trace {
 		args := strings.Fields("-c 127.0.0.1:50051 --json a " + lab.Target4.String() + " -n -m 5 -w 1.5")
 		status, stdout, stderr := run(t, control, "simple-client", args...)
@@ -154,7 +178,7 @@ func TestReceiverTrouble(t *testing.T) {
 
 // What crosses a network in plain text must be asked for, at every side.
 func TestPlainTextBeyondLoopback(t *testing.T) {
-	lab, control := twoSites(t)
+	lab, control := twoSites(t, ownClocks)
 	for _, tt := range []struct {
 		host    *netlab.Host
 		program string

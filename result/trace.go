@@ -83,8 +83,10 @@ type Probe struct {
 	Received  time.Time  `json:"received,omitzero"`        // receiver's clock
 	RecvStamp string     `json:"received_stamp,omitempty"` // "kernel" or "user"
 	// RTT is Received-Sent in nanoseconds, as the clocks read, nil where
-	// either is unknown. Only if OneClock is true it is a round-trip time;
-	// else it is off by the offset of two clocks.
+	// either is unknown. Only if OneClock is true it is a round-trip time: one
+	// agent took both times, or two whose clocks have the same [Clock.Name],
+	// and the clock was not set meanwhile. Else it is off by the offset of two
+	// clocks.
 	RTT      *time.Duration `json:"rtt_ns,omitempty"`
 	OneClock bool           `json:"one_clock"`
 	// Delay is from sending to receiving, with the offset of the two clocks
@@ -118,7 +120,9 @@ func (p *Probe) Answered() bool { return p.Verdict == Matched }
 
 // Clock is what is known of an agent's clock.
 type Clock struct {
-	// Name is the clock's: agents with the same one read the same clock.
+	// Name is the clock's: agents with the same one read the same clock, and
+	// times between them are neither corrected nor have a bound. That two
+	// names differ does not prove that the clocks do.
 	Name string `json:"name"`
 	// Offset is how far it is ahead of the controller's, at the end of the
 	// measurement, and wrong by at most Bound; nil if unknown.
