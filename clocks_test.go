@@ -1,6 +1,7 @@
 package volta_test
 
 import (
+	"cmp"
 	"context"
 	"runtime"
 	"testing"
@@ -46,8 +47,8 @@ func (c *laggingConn) Receive(ctx context.Context) (transport.Message, error) {
 }
 
 // clockFleet has agents at the two sites whose clocks are wrong, and lopsided
-// ways to the controller.
-func clockFleet(t *testing.T, a, b simnet.Clock, test func(t *testing.T, f *fleet)) {
+// ways to the controller. With a name for them the clocks claim to be one.
+func clockFleet(t *testing.T, a, b simnet.Clock, name string, test func(t *testing.T, f *fleet)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := simulatedTwoSites()
@@ -64,7 +65,7 @@ func clockFleet(t *testing.T, a, b simnet.Clock, test func(t *testing.T, f *flee
 				l.Transport = dial(t)
 				return &l
 			}
-			f.join(t, volta.AgentConfig{ID: site, Port: port, Clock: "clock of " + site})
+			f.join(t, volta.AgentConfig{ID: site, Port: port, Clock: cmp.Or(name, "clock of "+site)})
 		}
 		test(t, f)
 	})
@@ -81,7 +82,7 @@ func TestClockOffsets(t *testing.T) {
 		"step between": {{}, {Steps: []simnet.ClockStep{{At: 90 * time.Second, By: -3 * time.Second}}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			clockFleet(t, clocks[0], clocks[1], func(t *testing.T, f *fleet) {
+			clockFleet(t, clocks[0], clocks[1], "", func(t *testing.T, f *fleet) {
 				for range 5 {
 					time.Sleep(30 * time.Second) // virtual
 					trace := f.measure(t, "volta a 203.0.113.10")
@@ -114,7 +115,7 @@ func TestClockSetMeanwhile(t *testing.T) {
 	step := simnet.Clock{Steps: []simnet.ClockStep{{At: 10*time.Second + 700*time.Millisecond, By: -3 * time.Second}}}
 	for name, clocks := range map[string][2]simnet.Clock{"the sender's": {step, {}}, "the receiver's": {{}, step}} {
 		t.Run(name, func(t *testing.T) {
-			clockFleet(t, clocks[0], clocks[1], func(t *testing.T, f *fleet) {
+			clockFleet(t, clocks[0], clocks[1], "", func(t *testing.T, f *fleet) {
 				time.Sleep(10 * time.Second) // virtual
 				trace := f.measure(t, "volta a 203.0.113.10 -N 1 -z 0.1")
 				require.True(t, trace.Reached)
@@ -181,6 +182,31 @@ func TestClockNames(t *testing.T) {
 					require.Equal(t, tt.one || p.Receiver == "a", p.OneClock)
 				}
 			}
+		})
+	}
+}
+
+// TestSharedClockSetMeanwhile has two agents' one clock set at any moment of a
+// measurement. A time that this has spoilt is not given for a round trip.
+func TestSharedClockSetMeanwhile(t *testing.T) {
+	for _, options := range []string{"-f 5 -q 1", "-f 3 -m 3 -q 1", "-N 1 -m 3"} {
+		t.Run(options, func(t *testing.T) {
+			spoilt := 0
+			for at := -5 * time.Millisecond; at < 60*time.Millisecond; at += time.Millisecond / 2 {
+				step := simnet.Clock{Steps: []simnet.ClockStep{{At: 10*time.Second + at, By: 3 * time.Second}}}
+				clockFleet(t, step, step, "the same clock", func(t *testing.T, f *fleet) {
+					time.Sleep(10 * time.Second) // virtual
+					for _, h := range f.measure(t, "volta a 203.0.113.10 "+options).Hops {
+						for _, p := range h.Probes {
+							if (*p.RTT - simulatedTimes[h.TTL-1]).Abs() > time.Second {
+								require.False(t, p.OneClock, "set after %v: hop %d at %s: %v", at, h.TTL, p.Receiver, *p.RTT)
+								spoilt++
+							}
+						}
+					}
+				})
+			}
+			require.NotZero(t, spoilt)
 		})
 	}
 }

@@ -131,7 +131,8 @@ func (c *Controller) unresponsive(s *session) {
 	}
 }
 
-// incomplete tells whether a probe lacks its answer for no reason known yet.
+// incomplete tells whether a probe lacks its answer for no reason known yet, or
+// whether what an agent says next may change what its time is worth.
 func (s *session) incomplete() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -140,7 +141,13 @@ func (s *session) incomplete() bool {
 	}
 	for i := range s.probes {
 		p := &s.probes[i]
-		if p.status == gaveUp && p.rec.TTL <= s.final || p.status == answered && !p.rec.OneClock {
+		if p.status == gaveUp && p.rec.TTL <= s.final {
+			return true
+		}
+		// If two agents share a clock and it was set while the probe was under
+		// way, the receiver may have noticed before it was first heard of, and
+		// the sender when it had nothing more to say.
+		if p.status == answered && (!p.rec.OneClock || p.receiver != s.source) {
 			return true
 		}
 	}
