@@ -17,7 +17,7 @@ type Hello struct {
 	// replaces its own dead connection, another one with its id does not.
 	Instance uint64
 	// Clock names the clock that the agent stamps with: agents with the same
-	// name read the same clock.
+	// name read the same clock. Those that name none share none.
 	Clock   string
 	Types   []probe.Type // the measurement types it can run
 	Sources []netip.Addr // one address per family it can send from

@@ -218,6 +218,12 @@ func (s *session) account() (a result.Account) {
 	return a
 }
 
+// sharesClock tells whether both say that they read one clock. Agents that say
+// nothing do not.
+func (a *agent) sharesClock(b *agent) bool {
+	return a == b || a.Clock == b.Clock && a.Clock != ""
+}
+
 // correct takes the offset of the two clocks out of a probe's time, as far as
 // it is known by now. s.mu is held.
 func (s *session) correct(p *tracked) {
@@ -227,7 +233,7 @@ func (s *session) correct(p *tracked) {
 		return
 	}
 	receiver := p.receiver
-	if receiver.Clock == s.source.Clock {
+	if receiver.sharesClock(s.source) {
 		// A round trip, unless the clock was set between its two readings.
 		r.OneClock = p.sentStep == p.recvStep || receiver != s.source
 		if s.steps[s.source.Agent] || s.steps[receiver.Agent] {

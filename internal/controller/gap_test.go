@@ -79,3 +79,17 @@ func TestARestartIsNoStep(t *testing.T) {
 	s.observe(&agent{Hello: transport.Hello{Agent: "a", Instance: 2}}, 1)
 	require.True(t, s.steps["a"])
 }
+
+func TestSharesClock(t *testing.T) {
+	named := func(clock string) *agent { return &agent{Hello: transport.Hello{Clock: clock}} }
+	mute, one := named(""), named("one")
+	for _, tt := range []struct {
+		a, b *agent
+		want bool
+	}{
+		{one, one, true}, {one, named("one"), true}, {one, named("two"), false},
+		{mute, mute, true}, {mute, named(""), false}, {mute, one, false}, {one, mute, false},
+	} {
+		require.Equal(t, tt.want, tt.a.sharesClock(tt.b), "%q and %q", tt.a.Clock, tt.b.Clock)
+	}
+}

@@ -329,7 +329,7 @@ func (p *tracked) fill(ans *probe.Answer, a, source *agent, v result.Verdict) {
 	r := &p.rec
 	r.Verdict, r.Receiver, r.Addr = v, a.Agent, ans.From
 	r.Received, r.RecvStamp = ans.Time, ans.Stamp.String()
-	r.OneClock = a.Clock == source.Clock
+	r.OneClock = a.sharesClock(source)
 	r.Kind, r.ICMPType, r.ICMPCode = ans.Kind.String(), ans.ICMPType, ans.ICMPCode
 	r.ReplyTTL, r.QuotedTTL, r.QuotedTOS = ans.TTL, ans.QuotedTTL, ans.QuotedTOS
 	r.MTU, r.MPLS, r.Values = ans.MTU, ans.MPLS, nil

@@ -512,7 +512,7 @@ type Hello struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Agent         string                 `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
 	Instance      uint64                 `protobuf:"fixed64,2,opt,name=instance,proto3" json:"instance,omitempty"` // drawn anew by every agent process
-	Clock         string                 `protobuf:"bytes,3,opt,name=clock,proto3" json:"clock,omitempty"`         // agents with the same name read the same clock
+	Clock         string                 `protobuf:"bytes,3,opt,name=clock,proto3" json:"clock,omitempty"`         // agents with the same name read the same clock; empty: nobody knows
 	Probers       []string               `protobuf:"bytes,4,rep,name=probers,proto3" json:"probers,omitempty"`     // the names of types
 	Sources       [][]byte               `protobuf:"bytes,5,rep,name=sources,proto3" json:"sources,omitempty"`     // one address per family it can send from
 	Types         []*Type                `protobuf:"bytes,6,rep,name=types,proto3" json:"types,omitempty"`         // the measurement types that it can run
