@@ -17,8 +17,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"bitbucket.org/uwpatio/voltadomar/internal/protos/gen/voltadomarv1"
-	"bitbucket.org/uwpatio/voltadomar/internal/timing"
 	"bitbucket.org/uwpatio/voltadomar/transport"
+	"bitbucket.org/uwpatio/voltadomar/transport/grpctransport/internal/timing"
 )
 
 // ServerConfig says where to listen and whom to serve.

@@ -9,8 +9,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 
-	"bitbucket.org/uwpatio/voltadomar/internal/timing"
 	"bitbucket.org/uwpatio/voltadomar/transport"
+	"bitbucket.org/uwpatio/voltadomar/transport/grpctransport/internal/timing"
 )
 
 const (

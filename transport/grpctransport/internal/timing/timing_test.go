@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"bitbucket.org/uwpatio/voltadomar/internal/timing"
+	"bitbucket.org/uwpatio/voltadomar/transport/grpctransport/internal/timing"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
