@@ -214,6 +214,39 @@ func TestReasons(t *testing.T) {
 	}
 }
 
+// TestSourceLost has the sender go away in the middle: it is said when.
+func TestSourceLost(t *testing.T) {
+	s := simulatedTwoSites()
+	s.Routers = []simnet.Router{{Name: "r2", Stack: simnet.Stack{Silent: true}}}
+	synctest.Test(t, func(t *testing.T) {
+		n, err := s.Start()
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, n.Close()) })
+		f := newFleet(t, false, nil)
+		leave := map[string]func(){}
+		for _, site := range n.Sites() {
+			port, err := n.Port(site)
+			require.NoError(t, err)
+			leave[site] = f.join(t, volta.AgentConfig{ID: site, Port: port})
+		}
+		time.Sleep(time.Second) // virtual: the agents have been checked
+		began := time.Now()
+		time.AfterFunc(700*time.Millisecond, leave["a"])
+		m, err := volta.ParseCommand("volta a 203.0.113.10 -n -m 5 -w 5,0,0")
+		require.NoError(t, err)
+		trace, err := f.Measure(f.ctx, m)
+		require.ErrorIs(t, err, volta.ErrAgentLost)
+		requireAccount(t, trace)
+		require.Equal(t, 12, trace.Account.Answered)
+		require.Equal(t, []result.Loss{{Reason: result.SourceLost, Detail: "a", Count: 3}}, trace.Account.Unanswered)
+		require.Len(t, trace.Account.Gaps, 1)
+		g := trace.Account.Gaps[0]
+		require.Equal(t, result.Gap{Agent: "a", Kind: result.Disconnected, From: g.From}, g)
+		require.Equal(t, 700*time.Millisecond, g.From.Sub(began))
+		require.Contains(t, trace.Text(), "\n# agent a was disconnected from 700ms on")
+	})
+}
+
 // stoppable is a transport whose agents can be stopped, as SIGSTOP does.
 type stoppable struct {
 	transport.Transport

@@ -55,6 +55,11 @@ func (s *session) responds(a *agent) {
 func (s *session) gap(a *agent, kind result.GapKind, from, to time.Time, count uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.gapped(a, kind, from, to, count)
+}
+
+// gapped is gap with s.mu held.
+func (s *session) gapped(a *agent, kind result.GapKind, from, to time.Time, count uint64) {
 	if !to.IsZero() && to.Before(s.began) {
 		return
 	}

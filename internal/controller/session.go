@@ -219,9 +219,12 @@ func (s *session) end(f *fault.Error) {
 
 // stop notes why the session ends; the first reason stays. s.mu is held.
 func (s *session) stop(f *fault.Error) {
-	if s.fault == nil {
-		s.fault = f
-		s.sourceLost = errors.Is(f, fault.ErrAgentLost)
+	if s.fault != nil {
+		return
+	}
+	s.fault = f
+	if s.sourceLost = errors.Is(f, fault.ErrAgentLost); s.sourceLost {
+		s.gapped(s.source, result.Disconnected, s.source.pulse.until(time.Now()), time.Time{}, 0)
 	}
 }
 
