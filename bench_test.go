@@ -10,6 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	volta "bitbucket.org/uwpatio/voltadomar"
+	"bitbucket.org/uwpatio/voltadomar/internal/netlab"
+	"bitbucket.org/uwpatio/voltadomar/transport/grpctransport"
 )
 
 // BenchmarkTraceroute is one whole traceroute of five hops and fifteen probes
@@ -73,4 +75,26 @@ func BenchmarkAgainstTraceroute(b *testing.B) {
 	b.ReportMetric(float64(theirs)/float64(ours), "traceroute/ours")
 	b.ReportMetric(float64(ours.Microseconds())/float64(b.N), "ours-us")
 	b.ReportMetric(float64(theirs.Microseconds())/float64(b.N), "traceroute-us")
+}
+
+// BenchmarkBound reports by how much the times between two clocks can be wrong
+// as results say, with exchanges of time over UDP and without.
+func BenchmarkBound(b *testing.B) {
+	for name, none := range map[string]bool{"UDP": false, "stream": true} {
+		b.Run(name, func(b *testing.B) {
+			lab := netlab.NewTwoSites(b)
+			f := newRemoteFleet(b, nil, grpctransport.ServerConfig{Addr: "localhost:0", NoTiming: none})
+			for id, h := range map[string]*netlab.Host{"a": lab.A, "b": lab.B} {
+				f.join(b, volta.AgentConfig{ID: id, Port: openPort(b, h, lab.Anycast4), Clock: "clock of " + id})
+			}
+			m := volta.Measurement{Source: "a", Target: lab.Target4.String(), Numeric: true}
+			var sum time.Duration
+			for b.Loop() {
+				trace, err := f.Measure(f.ctx, m)
+				require.NoError(b, err)
+				sum += *trace.Hops[4].Probes[2].Bound
+			}
+			b.ReportMetric(float64(sum.Nanoseconds())/float64(b.N), "bound-ns")
+		})
+	}
 }

@@ -28,13 +28,28 @@ type fleet struct {
 // newFleet runs a controller until the test ends.
 func newFleet(t testing.TB, overGRPC bool, cfg *volta.ControllerConfig) *fleet {
 	t.Helper()
+	if overGRPC {
+		return newRemoteFleet(t, cfg, grpctransport.ServerConfig{Addr: "localhost:0"})
+	}
+	return runFleet(t, cfg, nil)
+}
+
+// newRemoteFleet is newFleet over gRPC, with the server's settings.
+func newRemoteFleet(t testing.TB, cfg *volta.ControllerConfig, server grpctransport.ServerConfig) *fleet {
+	t.Helper()
+	return runFleet(t, cfg, &server)
+}
+
+func runFleet(t testing.TB, cfg *volta.ControllerConfig, remote *grpctransport.ServerConfig) *fleet {
+	t.Helper()
 	ctrl, err := volta.NewController(cfg)
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())
 	f := &fleet{Controller: ctrl, ctx: ctx}
 	var tr transport.Transport
-	if overGRPC {
-		server, err := grpctransport.Listen(grpctransport.ServerConfig{Addr: "localhost:0", Users: ctrl})
+	if remote != nil {
+		remote.Users = ctrl
+		server, err := grpctransport.Listen(*remote)
 		require.NoError(t, err)
 		f.addr = server.Addr().String()
 		tr = server
