@@ -113,6 +113,8 @@ func (s *session) observed(a *agent, step uint64) {
 	first, known := s.firstSteps[process{a.Agent, a.Instance}]
 	if !known {
 		s.firstSteps[process{a.Agent, a.Instance}] = step
+		before, ok := a.pulse.stepAt(s.began)
+		s.unsure = s.unsure || !ok || before != step
 	} else if first != step {
 		s.steps[a.Agent] = true
 	}
@@ -151,8 +153,8 @@ func (s *session) incomplete() bool {
 		}
 		// If two agents share a clock and it was set while the probe was under
 		// way, the receiver may have noticed before it was first heard of, and
-		// the sender when it had nothing more to say.
-		if p.status == answered && (!p.rec.OneClock || p.receiver != s.source) {
+		// the sender when it had nothing more to say. Then that one is asked.
+		if p.status == answered && (!p.rec.OneClock || p.receiver != s.source && s.unsure) {
 			return true
 		}
 	}

@@ -241,17 +241,21 @@ func (c *Controller) dispatch(a *agent, m transport.Message) {
 	switch m := m.(type) {
 	case *transport.Answers:
 		now := time.Now()
+		a.pulse.saw(m.Step, now)
 		for i := range m.Answers {
 			c.answered(a, &m.Answers[i], m.Step, now)
 		}
 		c.overflowed(a, m, now)
 		a.heard = now
 	case *transport.Sent:
+		now := time.Now()
+		a.pulse.saw(m.Step, now)
 		if s := c.index.session(m.Session); s != nil && s.source == a {
-			s.sent(m, time.Now())
+			s.sent(m, now)
 		}
 	case *transport.Status:
 		now := time.Now()
+		a.pulse.saw(m.Step, now)
 		c.status(a, m, now)
 		a.heard = now
 	case *transport.Timing:
@@ -263,7 +267,9 @@ func (c *Controller) dispatch(a *agent, m transport.Message) {
 	case *transport.Watching:
 		c.relays.watching(a, m)
 	case *transport.Unread:
-		c.relays.unread(a, m, time.Now())
+		now := time.Now()
+		a.pulse.saw(m.Step, now)
+		c.relays.unread(a, m, now)
 	case *transport.Readings:
 		c.readings(a, m, time.Now())
 	}

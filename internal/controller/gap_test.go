@@ -73,10 +73,10 @@ func TestGapsOfManyAgents(t *testing.T) {
 
 func TestARestartIsNoStep(t *testing.T) {
 	s := &session{steps: map[string]bool{}, firstSteps: map[process]uint64{}}
-	s.observe(&agent{Hello: transport.Hello{Agent: "a", Instance: 1}}, 3)
-	s.observe(&agent{Hello: transport.Hello{Agent: "a", Instance: 2}}, 0)
+	s.observe(&agent{Hello: transport.Hello{Agent: "a", Instance: 1}, pulse: newPulse()}, 3)
+	s.observe(&agent{Hello: transport.Hello{Agent: "a", Instance: 2}, pulse: newPulse()}, 0)
 	require.Empty(t, s.steps)
-	s.observe(&agent{Hello: transport.Hello{Agent: "a", Instance: 2}}, 1)
+	s.observe(&agent{Hello: transport.Hello{Agent: "a", Instance: 2}, pulse: newPulse()}, 1)
 	require.True(t, s.steps["a"])
 }
 

@@ -34,6 +34,7 @@ type pulse struct {
 	asked   time.Time // when the check under way was sent, or zero
 	offset  offset.Estimator
 	step    uint64 // of the last exchange
+	steps   steps
 	status  transport.Status
 	replied uint64 // the last check that was answered
 	// answered is when that was sent, at when the answer came.
@@ -99,6 +100,41 @@ func (p *pulse) served(m *transport.Timing, received, sent time.Time) (stepped b
 	stepped = m.Step == p.step
 	p.step = m.Step
 	return stepped
+}
+
+// steps is how often an agent's clock had been set, as it last said, and before
+// that last changed.
+type steps struct {
+	since   time.Time // when it first said so, zero if it has not
+	now     uint64
+	changed time.Time
+	before  uint64
+}
+
+// saw takes note of how often the agent says that its clock has been set.
+func (p *pulse) saw(step uint64, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.steps.since.IsZero():
+		p.steps = steps{since: now, now: step}
+	case step != p.steps.now:
+		p.steps.before, p.steps.changed, p.steps.now = p.steps.now, now, step
+	}
+}
+
+// stepAt returns how often the clock had been set at a time, or less if it
+// was set several times since. It reports false if the agent had not said.
+func (p *pulse) stepAt(t time.Time) (step uint64, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.steps.since.IsZero() || p.steps.since.After(t) {
+		return 0, false
+	}
+	if p.steps.changed.After(t) {
+		return p.steps.before, true
+	}
+	return p.steps.now, true
 }
 
 // patience is how long the agent may take. p.mu is held.

@@ -65,6 +65,7 @@ type session struct {
 	gaps       []result.Gap
 	steps      map[string]bool // agents whose clock was set
 	firstSteps map[process]uint64
+	unsure     bool           // whether a clock had been set before it was first heard of
 	diffs      map[uint16]int // see offBy
 	decided    []result.Probe // for the caller, not yet told
 }
