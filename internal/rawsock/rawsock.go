@@ -19,9 +19,10 @@
 // packet sockets of one kernel share one stamp of a packet that leaves, and
 // one of a packet that arrives. So a port watches, while it sends, its own
 // probes leave, and only for what it does not see there takes the stamps of
-// drivers: see [Port.Send]. Which of them a time is its Stamp says. That costs every packet that leaves the host, of
-// whatever program, about 0.3 microseconds of its processor; a port that did
-// not send for ten seconds costs nothing of the kind.
+// drivers: see [Port.Send]. Which of them a time is, its Stamp says. Watching
+// costs every packet that leaves the host, of whatever program, about 0.3
+// microseconds of its processor; a port that did not send for ten seconds costs
+// nothing of the kind.
 //
 // # Capturing
 //

@@ -76,10 +76,10 @@ func openSender(f int, d *departures) (*sender, error) {
 //     stamps, as a capture on the tunnel shows it: it may have waited
 //     afterwards. [probe.KernelStamp].
 //
-// Else it is the caller's around the system call: [probe.UserStamp]. A refused datagram has the
-// time of its refusal; its Err is what the kernel said, a [unix.Errno] such as
-// EMSGSIZE, ENETUNREACH or EHOSTUNREACH, or EADDRINUSE for a source port that
-// another program holds.
+// Else it is the caller's around the system call: [probe.UserStamp]. A refused
+// datagram has the time of its refusal; its Err is what the kernel said, a
+// [unix.Errno] such as EMSGSIZE, ENETUNREACH or EHOSTUNREACH, or EADDRINUSE for
+// a source port that another program holds.
 func (p *Port) Send(ds []probe.Outgoing) error {
 	for i := range ds {
 		ds[i].Time, ds[i].Err = time.Time{}, nil
