@@ -110,7 +110,8 @@ const (
 )
 
 // Gap is a time in which answers that landed at an agent may have been missed.
-// Its times are the controller's.
+// Its times are the controller's; it begins when the agent was last heard of
+// before.
 type Gap struct {
 	Agent string    `json:"agent"`
 	Kind  GapKind   `json:"kind"`

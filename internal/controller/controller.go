@@ -70,8 +70,6 @@ type agent struct {
 	pulse *pulse
 	hurry chan struct{} // to be checked at once
 
-	heard time.Time // when its last answers came; the reader's alone
-
 	notices notices
 	behind  map[uint64]uint64 // by watch, see relays; guarded by their lock
 }
@@ -178,7 +176,7 @@ func (c *Controller) admit(ctx context.Context, conn transport.Conn) (*agent, er
 	}
 	a := &agent{
 		Hello: *hello, conn: conn, gone: make(chan struct{}), hurry: make(chan struct{}, 1),
-		pulse: newPulse(), heard: time.Now(), notices: notices{wake: make(chan struct{}, 1)},
+		pulse: newPulse(time.Now()), notices: notices{wake: make(chan struct{}, 1)},
 	}
 	c.mu.Lock()
 	old := c.agents[a.Agent]
@@ -246,7 +244,7 @@ func (c *Controller) dispatch(a *agent, m transport.Message) {
 			c.answered(a, &m.Answers[i], m.Step, now)
 		}
 		c.overflowed(a, m, now)
-		a.heard = now
+		a.pulse.hear(now)
 	case *transport.Sent:
 		now := time.Now()
 		a.pulse.saw(m.Step, now)
@@ -257,7 +255,6 @@ func (c *Controller) dispatch(a *agent, m transport.Message) {
 		now := time.Now()
 		a.pulse.saw(m.Step, now)
 		c.status(a, m, now)
-		a.heard = now
 	case *transport.Timing:
 		c.timing(a, m)
 	case *transport.Failed:
@@ -289,14 +286,15 @@ func (c *Controller) overflowed(a *agent, m *transport.Answers, now time.Time) {
 	if m.Dropped == 0 && m.KernelDropped == 0 {
 		return
 	}
+	since := a.pulse.lastHeard()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for s := range c.sessions {
 		if m.KernelDropped > 0 {
-			s.gap(a, result.KernelDrops, a.heard, now, m.KernelDropped)
+			s.gap(a, result.KernelDrops, since, now, m.KernelDropped)
 		}
 		if m.Dropped > 0 {
-			s.gap(a, result.QueueOverflow, a.heard, now, m.Dropped)
+			s.gap(a, result.QueueOverflow, since, now, m.Dropped)
 		}
 	}
 }

@@ -322,3 +322,40 @@ func TestBackAmongMany(t *testing.T) {
 		require.Equal(t, 20*time.Millisecond, trace.Account.Gaps[i].To.Sub(began))
 	})
 }
+
+// TestSilentUntilTheEnd has an agent fall silent just after a check, and the
+// measurement end before the next one: what it may have captured since its last
+// word is missing.
+func TestSilentUntilTheEnd(t *testing.T) {
+	for name, leaves := range map[string]bool{"stays": false, "leaves before the next check": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, c, tr := start(t)
+				path := clearPath()
+				path[3].silent = true
+				join(ctx, t, tr, "a", path)
+				var silent atomic.Bool
+				b := greet(ctx, t, tr, "b", func(conn transport.Conn, m transport.Message) {
+					if check, ok := m.(*transport.Check); ok && !silent.Load() {
+						_ = conn.Send(ctx, &transport.Status{Seq: check.Seq})
+					}
+				})
+				time.Sleep(100 * time.Millisecond)
+				began := time.Now()
+				time.AfterFunc(10*time.Millisecond, func() { silent.Store(true) })
+				if leaves {
+					time.AfterFunc(700*time.Millisecond, func() { _ = b.Close() })
+				}
+				s := spec()
+				s.Window, s.Here, s.Near, s.Wait = 1, 0, 0, 100*time.Millisecond
+				trace, err := c.Measure(ctx, s, nil)
+				require.NoError(t, err)
+				for _, p := range trace.Hops[3].Probes {
+					require.Less(t, p.Sent.Sub(began), 600*time.Millisecond)
+					require.Equal(t, result.ReceiverAway, p.Missing)
+					require.Equal(t, "b", p.MissingDetail)
+				}
+			})
+		})
+	}
+}

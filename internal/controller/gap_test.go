@@ -2,6 +2,7 @@ package controller
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -73,10 +74,10 @@ func TestGapsOfManyAgents(t *testing.T) {
 
 func TestARestartIsNoStep(t *testing.T) {
 	s := &session{steps: map[string]bool{}, firstSteps: map[process]uint64{}}
-	s.observe(&agent{Hello: transport.Hello{Agent: "a", Instance: 1}, pulse: newPulse()}, 3)
-	s.observe(&agent{Hello: transport.Hello{Agent: "a", Instance: 2}, pulse: newPulse()}, 0)
+	s.observe(&agent{Hello: transport.Hello{Agent: "a", Instance: 1}, pulse: newPulse(time.Now())}, 3)
+	s.observe(&agent{Hello: transport.Hello{Agent: "a", Instance: 2}, pulse: newPulse(time.Now())}, 0)
 	require.Empty(t, s.steps)
-	s.observe(&agent{Hello: transport.Hello{Agent: "a", Instance: 2}, pulse: newPulse()}, 1)
+	s.observe(&agent{Hello: transport.Hello{Agent: "a", Instance: 2}, pulse: newPulse(time.Now())}, 1)
 	require.True(t, s.steps["a"])
 }
 
@@ -92,4 +93,28 @@ func TestSharesClock(t *testing.T) {
 	} {
 		require.Equal(t, tt.want, tt.a.sharesClock(tt.b), "%q and %q", tt.a.Clock, tt.b.Clock)
 	}
+}
+
+// TestCheckSentAWhileLater has a check leave later than it was asked for. The
+// agent has all its time to answer that, and is silent then.
+func TestCheckSentAWhileLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPulse(time.Now())
+		answer := func() {
+			m, ok := p.begin(time.Now())
+			require.True(t, ok)
+			p.take(&transport.Status{Seq: m.Seq}, time.Now())
+		}
+		answer()
+		heard := time.Now()
+		a := &agent{pulse: p, hurry: make(chan struct{}, 1)}
+		go func() {
+			<-a.hurry
+			time.Sleep(20 * time.Millisecond) // a busy host
+			p.begin(time.Now())
+		}()
+		time.Sleep(100 * time.Millisecond)
+		a.wait(t.Context(), time.Now())
+		require.Equal(t, heard, p.silent(time.Now()))
+	})
 }

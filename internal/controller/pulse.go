@@ -39,11 +39,15 @@ type pulse struct {
 	replied uint64 // the last check that was answered
 	// answered is when that was sent, at when the answer came.
 	answered, at time.Time
-	longest      time.Duration // that it took to answer
-	changed      chan struct{} // closed and renewed with every answer
+	// heard is when the agent last told of what it captured, or answered. While
+	// it keeps a check waiting for too long it stays: what comes then comes
+	// after the silence.
+	heard   time.Time
+	longest time.Duration // that it took to answer
+	changed chan struct{} // closed and renewed with every answer
 }
 
-func newPulse() *pulse { return &pulse{changed: make(chan struct{})} }
+func newPulse(now time.Time) *pulse { return &pulse{heard: now, changed: make(chan struct{})} }
 
 // begin notes a check that is about to be sent, unless one is under way. A
 // check is never repeated: the connection delivers it, or is gone.
@@ -59,8 +63,8 @@ func (p *pulse) begin(now time.Time) (*transport.Check, bool) {
 }
 
 // take books an agent's answer. It returns whether the agent's clock was set
-// since the one before without it noticing, and since when it had not responded
-// if that was long enough to matter.
+// since the one before without it noticing, and since when it had not been heard
+// of if it took long enough to matter.
 func (p *pulse) take(m *transport.Status, now time.Time) (stepped bool, silent time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -69,7 +73,7 @@ func (p *pulse) take(m *transport.Status, now time.Time) (stepped bool, silent t
 	}
 	took := now.Sub(p.asked)
 	if p.replied > 0 && took > p.patience() {
-		silent = p.asked
+		silent = p.heard
 	} else {
 		p.longest = min(max(p.longest, took), maxPatience)
 	}
@@ -80,7 +84,7 @@ func (p *pulse) take(m *transport.Status, now time.Time) (stepped bool, silent t
 			p.step = m.Step
 		}
 	}
-	p.replied, p.answered, p.at, p.status = m.Seq, p.asked, now, *m
+	p.replied, p.answered, p.at, p.heard, p.status = m.Seq, p.asked, now, now, *m
 	p.asked = time.Time{}
 	close(p.changed)
 	p.changed = make(chan struct{})
@@ -142,31 +146,56 @@ func (p *pulse) patience() time.Duration {
 	return min(max(patience, 3*p.longest), maxPatience)
 }
 
-// silent is since when the agent has not responded, or zero. One that never
-// did is not expected to.
+// silent is since when the agent has not been heard of if it does not respond,
+// or zero. It may have stopped right after its last word, long before the check
+// that it keeps waiting.
 func (p *pulse) silent(now time.Time) time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.replied == 0 || p.asked.IsZero() || now.Sub(p.asked) < p.patience() {
+	if p.responds(now) {
 		return time.Time{}
 	}
-	return p.asked
+	return p.heard
 }
 
-// until is when an agent that is gone now was last known to be there.
+// responds tells whether the agent answers as it should. One that never did is
+// not expected to. p.mu is held.
+func (p *pulse) responds(now time.Time) bool {
+	return p.replied == 0 || p.asked.IsZero() || now.Sub(p.asked) < p.patience()
+}
+
+// hear notes that the agent tells of what it captured.
+func (p *pulse) hear(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.responds(now) {
+		p.heard = now
+	}
+}
+
+// until is up to when the captures of an agent that is gone now are known to be
+// here. One that answers no checks is taken to have told all.
 func (p *pulse) until(now time.Time) time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.replied == 0 || p.asked.IsZero() {
+	if p.replied == 0 {
 		return now
 	}
-	return p.asked
+	return p.heard
+}
+
+// lastHeard is up to when everything that the agent captured is here.
+func (p *pulse) lastHeard() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.heard
 }
 
 // wait returns when a check that was sent at since or later has been answered,
 // or the agent's time for that is up, or it is gone.
 func (a *agent) wait(ctx context.Context, since time.Time) {
 	p := a.pulse
+	var hurried time.Time // when a check was asked for
 	for {
 		p.mu.Lock()
 		done := p.replied == 0 || !p.answered.Before(since)
@@ -175,18 +204,25 @@ func (a *agent) wait(ctx context.Context, since time.Time) {
 		if done || ctx.Err() != nil {
 			return
 		}
-		if asked.IsZero() {
+		switch {
+		case !asked.IsZero():
+			hurried = time.Time{}
+		case hurried.IsZero():
 			// Who waits does not send it: an agent that takes no messages
 			// would hold it up, and its own haste must not spoil the check.
 			a.check()
-			asked = time.Now()
+			hurried = time.Now()
 		}
-		timer := time.NewTimer(patience - time.Since(asked))
+		rest := patience - time.Since(later(asked, hurried))
+		if rest <= 0 {
+			return
+		}
+		timer := time.NewTimer(rest)
 		select {
 		case <-changed:
 			timer.Stop()
 		case <-timer.C:
-			return
+			// The check may have been sent a while after it was asked for.
 		case <-a.gone:
 			timer.Stop()
 			return
