@@ -52,7 +52,7 @@ type Agent struct {
 // New makes an agent.
 func New(cfg Config) *Agent {
 	a := &Agent{cfg: cfg, probers: newProbers(cfg.Probers)}
-	a.out.wake = make(chan struct{}, 1)
+	a.out.wake, a.out.lost = make(chan struct{}, 1), a.lost
 	a.watches = newWatches(a.probers.byName, &a.out)
 	a.clock.port, _ = cfg.Port.(probe.Clock)
 	a.clock.now()
@@ -118,7 +118,9 @@ func (a *Agent) connect(ctx context.Context, t transport.Transport) error {
 	}
 	defer conn.Close()
 	// The controller counts on this agent from its welcome on, which takes a
-	// while to get here: nothing captured meanwhile may be lost.
+	// while to get here: nothing captured meanwhile may be lost. What was lost
+	// before is no business of this connection.
+	a.lost()
 	a.out.open(0, 1<<16)
 	defer a.out.shut()
 	welcome, err := a.greet(ctx, conn)
@@ -202,7 +204,7 @@ func (a *Agent) capture() error {
 		}
 		var lost uint64
 		if n == len(in) {
-			// Only where batches are full can a queue have run over.
+			// Where batches are full a queue may have run over.
 			lost = a.lost()
 		}
 		a.out.add(found, lost)

@@ -34,6 +34,7 @@ type testPort struct {
 	closed chan struct{}
 	once   sync.Once
 	refuse error
+	lost   atomic.Uint64 // what Dropped says
 
 	mu   sync.Mutex
 	sent []time.Time
@@ -67,6 +68,8 @@ func (p *testPort) Receive(ds []probe.Incoming) (int, error) {
 		return 0, net.ErrClosed
 	}
 }
+
+func (p *testPort) Dropped() uint64 { return p.lost.Load() }
 
 func (p *testPort) Source(to netip.Addr) (netip.Addr, error) {
 	if to.Is6() {
@@ -243,6 +246,30 @@ func TestCountsWhatASlowControllerMisses(t *testing.T) {
 		}
 		require.Positive(t, dropped)
 		require.Greater(t, got, 1<<16)
+	})
+}
+
+// TestTellsOfDropsAtOnce has a small queue run over, which never fills a batch.
+// The answers that come next tell of it: the controller takes them as a sign
+// that nothing was lost before.
+func TestTellsOfDropsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, port, tr, conn := run(t)
+		port.in <- answer(t, 150)
+		require.Zero(t, receive[*transport.Answers](ctx, t, conn).KernelDropped)
+		port.lost.Store(3)
+		port.in <- answer(t, 151)
+		require.EqualValues(t, 3, receive[*transport.Answers](ctx, t, conn).KernelDropped)
+		port.lost.Store(5)
+		require.NoError(t, conn.Send(ctx, &transport.Check{Seq: 1}))
+		require.EqualValues(t, 2, receive[*transport.Answers](ctx, t, conn).KernelDropped)
+		require.EqualValues(t, 1, receive[*transport.Status](ctx, t, conn).Seq)
+
+		require.NoError(t, conn.Close())
+		port.lost.Store(8) // while nobody wants to know
+		again := welcome(ctx, t, tr)
+		port.in <- answer(t, 152)
+		require.Zero(t, receive[*transport.Answers](ctx, t, again).KernelDropped)
 	})
 }
 

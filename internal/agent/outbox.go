@@ -21,6 +21,7 @@ const (
 // controller makes it fill and then drop, counted; it never holds up capture.
 type outbox struct {
 	wake chan struct{}
+	lost func() uint64 // how many more packets the kernel dropped by now
 
 	mu         sync.Mutex // guards all below
 	up         bool
@@ -86,11 +87,10 @@ func (o *outbox) poke() {
 
 // report queues a status, to be sent after all that is pending. A controller
 // that asks again before it got one gets the latest.
-func (o *outbox) report(m *transport.Status, lost uint64) {
+func (o *outbox) report(m *transport.Status) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.up {
-		o.kernel += lost
 		o.status = m
 		o.poke()
 	}
@@ -219,6 +219,8 @@ func (o *outbox) flush(ctx context.Context, conn transport.Conn, clock *clock) e
 	status := o.status
 	o.pending, o.dropped, o.kernel, o.status = nil, 0, 0, nil
 	o.mu.Unlock()
+	// The controller takes it that what is not told of with this was lost later.
+	m.KernelDropped += o.lost()
 	_, m.Step = clock.now()
 	for len(m.Answers) > 0 || m.Dropped > 0 || m.KernelDropped > 0 {
 		part := *m

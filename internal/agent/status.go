@@ -46,5 +46,5 @@ func (s *sender) reportStatus(m *transport.Status) {
 	if s.clock.port == nil {
 		m.Discipline, m.MaxError, m.EstError = discipline()
 	}
-	s.out.report(m, s.lost())
+	s.out.report(m)
 }
