@@ -13,42 +13,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	volta "bitbucket.org/uwpatio/voltadomar"
+	"bitbucket.org/uwpatio/voltadomar/internal/tracetest"
 	"bitbucket.org/uwpatio/voltadomar/probe/simnet"
 	"bitbucket.org/uwpatio/voltadomar/result"
 	"bitbucket.org/uwpatio/voltadomar/transport"
 )
 
-// requireAccount checks that a trace's account adds up, and that its probes
-// say the same.
-func requireAccount(t testing.TB, trace *result.Trace) {
-	t.Helper()
-	a := &trace.Account
-	require.True(t, a.Adds(), "%+v", a)
-	require.Equal(t, trace.Counts.Matched, a.Answered)
-	shown := map[result.Missing]int{}
-	for _, h := range trace.Hops {
-		for _, p := range h.Probes {
-			require.Equal(t, p.Answered(), p.Missing == "", "%+v", p)
-			require.Equal(t, p.Missing == result.NotSent, p.Error != "", "%+v", p)
-			shown[p.Missing]++
-		}
-	}
-	booked := map[result.Missing]int{"": a.Answered}
-	for _, l := range a.Unanswered {
-		booked[l.Reason] += l.Count
-	}
-	for reason, n := range shown {
-		require.LessOrEqual(t, n, booked[reason], "%q", reason)
-	}
-	for _, reason := range []result.Missing{result.NoAnswer, result.ReceiverAway, result.Dropped} {
-		require.Equal(t, booked[reason], shown[reason], "%q: every probe that nobody answered is shown", reason)
-	}
-	for _, g := range a.Gaps {
-		require.False(t, g.From.IsZero())
-		require.True(t, g.To.IsZero() || !g.To.Before(g.From), "%+v", g)
-		require.Equal(t, g.Kind == result.KernelDrops || g.Kind == result.QueueOverflow, g.Count > 0, "%+v", g)
-	}
-}
+var requireAccount = tracetest.RequireAccount
 
 // TestRandomFaults measures while random things go wrong.
 func TestRandomFaults(t *testing.T) {

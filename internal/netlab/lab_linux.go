@@ -247,6 +247,47 @@ func (h *Host) Down(dev string) {
 	h.lab.check(h.nl.LinkSetDown(link), "set %s of %s down", dev, h.Name)
 }
 
+// Cut takes the host's end of its link to a neighbour out of service: the
+// kernel then has no routes by it, while the neighbour, whose end has no carrier
+// any more, keeps its own and drops what goes there. The returned function
+// undoes all of that.
+func (h *Host) Cut(neighbour *Host) (mend func()) {
+	h.lab.t.Helper()
+	dev := neighbour.Name
+	link, err := h.nl.LinkByName(dev)
+	h.lab.check(err, "interface %s of %s", dev, h.Name)
+	index := link.Attrs().Index
+	// What goes with the interface and does not come back with it.
+	addrs, err := h.nl.AddrList(link, unix.AF_UNSPEC)
+	h.lab.check(err, "addresses of %s of %s", dev, h.Name)
+	routes, err := h.nl.RouteList(link, unix.AF_UNSPEC)
+	h.lab.check(err, "routes by %s of %s", dev, h.Name)
+	neighbours, err := h.nl.NeighList(index, unix.AF_UNSPEC)
+	h.lab.check(err, "neighbours on %s of %s", dev, h.Name)
+	h.lab.check(h.nl.LinkSetDown(link), "set %s of %s down", dev, h.Name)
+	return func() {
+		h.lab.t.Helper()
+		h.lab.check(h.nl.LinkSetUp(link), "set %s of %s up", dev, h.Name)
+		h.running(dev)
+		neighbour.running(h.Name)
+		for _, a := range addrs {
+			if a.Scope == unix.RT_SCOPE_UNIVERSE {
+				h.lab.check(h.nl.AddrReplace(link, &netlink.Addr{IPNet: a.IPNet, Flags: unix.IFA_F_NODAD}), "address %v of %s", a, h.Name)
+			}
+		}
+		for _, n := range neighbours {
+			if n.State == netlink.NUD_PERMANENT {
+				h.lab.check(h.nl.NeighSet(&n), "neighbour %v of %s", n, h.Name)
+			}
+		}
+		for _, r := range routes {
+			if r.Gw != nil {
+				h.lab.check(h.nl.RouteReplace(&r), "route %v of %s", r, h.Name)
+			}
+		}
+	}
+}
+
 // running waits until dev carries packets: the kernel starts its queue a
 // moment after both ends are up.
 func (h *Host) running(dev string) {

@@ -5,10 +5,12 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"bitbucket.org/uwpatio/voltadomar/internal/netlab"
 )
@@ -136,6 +138,42 @@ func TestSilentRouterForwards(t *testing.T) {
 	require.NoError(t, n.A.Inject(udp(n.Anycast4, n.Target4, 2, 61440, 33434)))
 	_, ok := atA.Wait(5*time.Second, func(ps []netlab.Packet) bool { return len(answersFrom(ps)) == 1 })
 	require.True(t, ok)
+}
+
+func TestCutLinkIsMended(t *testing.T) {
+	n := netlab.NewTwoSites(t)
+	for _, ends := range [][2]*netlab.Host{{n.R3, n.R4}, {n.R4, n.R3}, {n.A, n.R1}, {n.R1, n.A}, {n.B, n.R3}} {
+		atA, atB := n.A.Capture(), n.B.Capture()
+		mend := ends[0].Cut(ends[1])
+		for _, f := range []struct{ src, target netip.Addr }{{n.Anycast4, n.Target4}, {n.Anycast6, n.Target6}} {
+			err := n.A.Inject(udp(f.src, f.target, 5, 61440, 33434))
+			if ends[0] == n.A {
+				require.ErrorIs(t, err, unix.ENETUNREACH)
+			} else {
+				require.NoError(t, err)
+			}
+		}
+		mend()
+		// Nothing was kept until now.
+		for _, f := range []struct {
+			src, target netip.Addr
+			hops        [5]netip.Addr
+		}{{n.Anycast4, n.Target4, n.Hops4}, {n.Anycast6, n.Target6, n.Hops6}} {
+			for ttl := uint8(1); ttl <= 5; ttl++ {
+				require.NoError(t, n.A.Inject(udp(f.src, f.target, ttl, 61440, 33434)))
+			}
+			ps, ok := atB.Wait(5*time.Second, func(ps []netlab.Packet) bool {
+				from := answersFrom(ps)
+				return len(from) >= 3 && slices.Equal(f.hops[2:], from[len(from)-3:])
+			})
+			require.True(t, ok, "%s -- %s: %v", ends[0].Name, ends[1].Name, answersFrom(ps))
+		}
+		ps, ok := atA.Wait(5*time.Second, func(ps []netlab.Packet) bool { return len(answersFrom(ps)) == 4 })
+		require.True(t, ok)
+		require.Equal(t, append(n.Hops4[:2:2], n.Hops6[:2]...), answersFrom(ps))
+		atA.Stop()
+		atB.Stop()
+	}
 }
 
 func TestInjectedNonsenseArrivesAsItIs(t *testing.T) {
