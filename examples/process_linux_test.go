@@ -3,6 +3,7 @@ package examples_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -148,6 +149,9 @@ func (p *process) signal(s os.Signal) {
 // not answer.
 func (p *process) freeze() { p.signal(syscall.SIGSTOP) }
 
+// thaw undoes freeze.
+func (p *process) thaw() { p.signal(syscall.SIGCONT) }
+
 // running tells whether the process has not ended.
 func (p *process) running() bool {
 	select {
@@ -162,23 +166,33 @@ func (p *process) running() bool {
 // and returns the last match with its groups.
 func (p *process) await(o *output, pattern string, n int) []string {
 	p.t.Helper()
+	var found [][]string
+	re := regexp.MustCompile(pattern)
+	p.until(o, fmt.Sprintf("%q %d times", pattern, n), func(text string) bool {
+		found = re.FindAllStringSubmatch(text, n)
+		return len(found) == n
+	})
+	return found[n-1]
+}
+
+// until waits until what the process has written is enough.
+func (p *process) until(o *output, what string, enough func(text string) bool) {
+	p.t.Helper()
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
-	re := regexp.MustCompile(pattern)
 	for {
 		text, changed := o.watch()
-		if found := re.FindAllStringSubmatch(text, n); len(found) == n {
-			return found[n-1]
+		if enough(text) {
+			return
 		}
 		select {
 		case <-changed:
 		case <-p.done:
 			text, _ := o.watch()
-			found := re.FindAllStringSubmatch(text, n)
-			require.Len(p.t, found, n, "%v ended without writing %q %d times", p.cmd.Args, pattern, n)
-			return found[n-1]
+			require.True(p.t, enough(text), "%v ended without writing %s", p.cmd.Args, what)
+			return
 		case <-timer.C:
-			require.Fail(p.t, "does not write", "%v: %q %d times", p.cmd.Args, pattern, n)
+			require.Fail(p.t, "does not write", "%v: %s", p.cmd.Args, what)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"bitbucket.org/uwpatio/voltadomar/internal/netlab"
+	"bitbucket.org/uwpatio/voltadomar/internal/tracetest"
 	"bitbucket.org/uwpatio/voltadomar/result"
 )
 
@@ -28,30 +29,97 @@ const (
 	oneClock  = true
 )
 
-// twoSites is the two-site network with a host for the controller, which only
-// the sites have a link to, and an agent process at each site.
-func twoSites(t *testing.T, clocks bool) (lab *netlab.TwoSites, control *netlab.Host) {
-	t.Helper()
-	lab, control, _, _ = twoSiteFleet(t, clocks)
-	return lab, control
+// siteFleet is the two-site network with a host for the controller, which only
+// the sites have a link to, and the processes on them.
+type siteFleet struct {
+	*netlab.TwoSites
+	t          *testing.T
+	control    *netlab.Host
+	controller *process
+	agents     map[string]*process // by site
+	tmp        map[string]string   // their temporary directories
+	toB        string              // where b finds the controller
 }
 
-// twoSiteFleet is twoSites with the processes of the controller and of site b.
-func twoSiteFleet(t *testing.T, clocks bool) (lab *netlab.TwoSites, control *netlab.Host, controller, b *process) {
+// twoSites is a fleet without its processes.
+func twoSites(t *testing.T, clocks bool) (lab *netlab.TwoSites, control *netlab.Host) {
 	t.Helper()
-	lab = netlab.NewTwoSites(t)
-	control = lab.Host("control")
-	lab.Link(control, lab.A, netlab.IfAddrs{A: netip.MustParsePrefix("198.51.100.1/30"), B: netip.MustParsePrefix("198.51.100.2/30")})
-	lab.Link(control, lab.B, netlab.IfAddrs{A: netip.MustParsePrefix("198.51.100.5/30"), B: netip.MustParsePrefix("198.51.100.6/30")})
-	controller, _ = startController(t, control, "--port", "50051", "--insecure")
-	sources := []string{"--insecure", "--source", lab.Anycast4.String(), "--source", lab.Anycast6.String()}
-	tmpA, tmpB := t.TempDir(), t.TempDir()
+	f := twoSiteFleet(t, clocks)
+	return f.TwoSites, f.control
+}
+
+// twoSiteFleet starts a fleet with an agent at each site.
+func twoSiteFleet(t *testing.T, clocks bool) *siteFleet {
+	t.Helper()
+	f := newSiteFleet(t)
 	if clocks == oneClock {
-		tmpB = tmpA
+		f.tmp["b"] = f.tmp["a"]
 	}
-	startAgentWith(t, lab.A, []string{"TMPDIR=" + tmpA}, controller, "a", controllerFromA, sources...)
-	b = startAgentWith(t, lab.B, []string{"TMPDIR=" + tmpB}, controller, "b", controllerFromB, sources...)
-	return lab, control, controller, b
+	f.join("a")
+	f.join("b")
+	return f
+}
+
+// newSiteFleet starts a fleet without agents.
+func newSiteFleet(t *testing.T) *siteFleet {
+	t.Helper()
+	f := &siteFleet{TwoSites: netlab.NewTwoSites(t), t: t, agents: map[string]*process{}, toB: controllerFromB}
+	f.tmp = map[string]string{"a": t.TempDir(), "b": t.TempDir()}
+	f.control = f.Host("control")
+	f.Link(f.control, f.A, netlab.IfAddrs{A: netip.MustParsePrefix("198.51.100.1/30"), B: netip.MustParsePrefix("198.51.100.2/30")})
+	f.Link(f.control, f.B, netlab.IfAddrs{A: netip.MustParsePrefix("198.51.100.5/30"), B: netip.MustParsePrefix("198.51.100.6/30")})
+	f.controller, _ = startController(t, f.control, "--port", "50051", "--insecure")
+	return f
+}
+
+// join starts the agent of a site and waits until the controller has it.
+func (f *siteFleet) join(site string) {
+	f.t.Helper()
+	host, controller := f.A, controllerFromA
+	if site == "b" {
+		host, controller = f.B, f.toB
+	}
+	f.agents[site] = startWith(f.t, host, []string{"TMPDIR=" + f.tmp[site]}, "simple-agent", "-i", site, "-c", controller, "--insecure",
+		"--source", f.Anycast4.String(), "--source", f.Anycast6.String())
+	f.await(site, true)
+}
+
+// await waits until the controller has an agent, or has it no more.
+func (f *siteFleet) await(site string, connected bool) {
+	f.t.Helper()
+	want := 0
+	if connected {
+		want = 1
+	}
+	f.controller.until(&f.controller.stderr, fmt.Sprintf("%s connected: %v", site, connected), func(text string) bool {
+		came := strings.Count(text, `agent connected" agent=`+site+"\n")
+		return came-strings.Count(text, `agent disconnected" agent=`+site+" ") == want
+	})
+}
+
+// begin starts a measurement from a.
+func (f *siteFleet) begin(line string) *process {
+	f.t.Helper()
+	return start(f.t, f.control, "simple-client", append(strings.Fields("-c 127.0.0.1:50051 --json a"), strings.Fields(line)...)...)
+}
+
+// trace returns what a client printed, and its exit status.
+func (f *siteFleet) trace(client *process) (*result.Trace, int) {
+	f.t.Helper()
+	status := client.wait(patience)
+	var trace result.Trace
+	require.NoError(f.t, json.Unmarshal([]byte(client.stdout.String()), &trace), client.stderr.String())
+	tracetest.RequireAccount(f.t, &trace)
+	return &trace, status
+}
+
+// measure runs a measurement from a.
+func (f *siteFleet) measure(line string) *result.Trace {
+	f.t.Helper()
+	client := f.begin(line)
+	trace, status := f.trace(client)
+	require.Zero(f.t, status, client.stderr.String())
+	return trace
 }
 
 func TestTwoSites(t *testing.T) {
@@ -145,32 +213,24 @@ func requireTrace(t *testing.T, trace *result.Trace, target netip.Addr, hops [5]
 
 // TestReceiverTrouble has the other site's agent stop, go on, and die.
 func TestReceiverTrouble(t *testing.T) {
-	lab, control, controller, b := twoSiteFleet(t, ownClocks)
-	measure := func() *result.Trace {
-		args := strings.Fields("-c 127.0.0.1:50051 --json a " + lab.Target4.String() + " -n -m 5 -w 1.5")
-		status, stdout, stderr := run(t, control, "simple-client", args...)
-		require.Zero(t, status, stderr)
-		var trace result.Trace
-		require.NoError(t, json.Unmarshal([]byte(stdout), &trace))
-		require.True(t, trace.Account.Adds())
-		require.Equal(t, trace.Counts.Matched, trace.Account.Answered)
-		return &trace
-	}
+	f := twoSiteFleet(t, ownClocks)
+	b := f.agents["b"]
+	measure := func() *result.Trace { return f.measure(f.Target4.String() + " -n -m 5 -w 1.5") }
 	require.Equal(t, 15, measure().Account.Answered)
 	missed := []result.Loss{{Reason: result.ReceiverAway, Detail: "b", Count: 9}}
 
-	b.signal(syscall.SIGSTOP)
+	b.freeze()
 	trace := measure()
 	require.Equal(t, missed, trace.Account.Unanswered, trace.Text())
 	require.Equal(t, result.Unresponsive, trace.Account.Gaps[0].Kind)
 	require.Contains(t, trace.Text(), "agent b was unresponsive from ")
 
-	b.signal(syscall.SIGCONT)
+	b.thaw()
 	trace = measure()
 	require.Equal(t, 15, trace.Account.Answered, trace.Text())
 
 	b.signal(syscall.SIGKILL)
-	controller.await(&controller.stderr, `agent disconnected" agent=b`, 1)
+	f.await("b", false)
 	trace = measure()
 	require.Equal(t, missed, trace.Account.Unanswered, trace.Text())
 	require.Equal(t, result.Disconnected, trace.Account.Gaps[0].Kind)
