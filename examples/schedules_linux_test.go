@@ -84,7 +84,10 @@ func (c *chaos) at(site string) *fault {
 	if c.r.IntN(3) > 0 {
 		return &fault{name: site + " is stopped", begin: c.agents[site].freeze, end: c.agents[site].thaw}
 	}
-	return &fault{name: site + " is killed", begin: func() { c.agents[site].signal(syscall.SIGKILL) }, end: func() {}}
+	return &fault{name: site + " is killed", end: func() {}, begin: func() {
+		c.agents[site].signal(syscall.SIGKILL)
+		c.agents[site].wait(patience)
+	}}
 }
 
 // inQueue lets b's kernel keep no more than a packet.
