@@ -428,3 +428,23 @@ func TestFaults(t *testing.T) {
 		})
 	}
 }
+
+// TestStoppedNearTheEnd has the receiver stop, and go on when the measurement
+// has given up what it still holds: that was late then, and not missing.
+func TestStoppedNearTheEnd(t *testing.T) {
+	f := twoSiteFleet(t)
+	for range 6 {
+		atA, atB, atR2 := f.A.Capture(), f.B.Capture(), f.R2.Capture()
+		client := f.begin(f.Target4.String() + " -n -m 5 -q 1 -N 1 -w 0.1,0,0")
+		_, ok := atR2.Wait(patience, func(ps []netlab.Packet) bool { return len(f.probes(ps)) > 0 })
+		require.True(t, ok)
+		f.agents["b"].freeze()
+		pass(350 * time.Millisecond)
+		f.agents["b"].thaw()
+		trace, status := f.trace(client)
+		require.Zero(t, status, client.stderr.String())
+		atR2.Stop()
+		t.Logf("%s\n%+v", trace.Text(), trace.Account)
+		requireHonest(t, trace, arrivals(trace.Destination, atA, atB))
+	}
+}
