@@ -240,11 +240,12 @@ func (c *Controller) dispatch(a *agent, m transport.Message) {
 	case *transport.Answers:
 		now := time.Now()
 		a.pulse.saw(m.Step, now)
+		// Before a measurement can end by the answers.
+		since := a.pulse.hear(now)
 		for i := range m.Answers {
 			c.answered(a, &m.Answers[i], m.Step, now)
 		}
-		c.overflowed(a, m, now)
-		a.pulse.hear(now)
+		c.overflowed(a, m, since, now)
 	case *transport.Sent:
 		now := time.Now()
 		a.pulse.saw(m.Step, now)
@@ -282,11 +283,10 @@ func errorCode(code int) int {
 
 // overflowed tells the sessions of packets that an agent lost since it was
 // last heard of.
-func (c *Controller) overflowed(a *agent, m *transport.Answers, now time.Time) {
+func (c *Controller) overflowed(a *agent, m *transport.Answers, since, now time.Time) {
 	if m.Dropped == 0 && m.KernelDropped == 0 {
 		return
 	}
-	since := a.pulse.lastHeard()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for s := range c.sessions {

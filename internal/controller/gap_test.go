@@ -118,3 +118,48 @@ func TestCheckSentAWhileLater(t *testing.T) {
 		require.Equal(t, heard, p.silent(time.Now()))
 	})
 }
+
+// TestWaitsForTheRevived has an agent be silent for long, and begin to tell what
+// it held just when a measurement ends. Its answer to the check follows, or not.
+func TestWaitsForTheRevived(t *testing.T) {
+	for name, answers := range map[string]bool{"answers": true, "falls silent again": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPulse(time.Now())
+				a := &agent{pulse: p, hurry: make(chan struct{}, 1)}
+				answer := func() { p.take(&transport.Status{Seq: p.seq}, time.Now()) }
+				ask := func() {
+					_, ok := p.begin(time.Now())
+					require.True(t, ok)
+				}
+				ask()
+				answer()
+				heard := time.Now()
+				ask()
+				time.Sleep(2 * time.Second)
+				began := time.Now()
+				p.hear(began)
+				if answers {
+					go func() {
+						time.Sleep(20 * time.Millisecond)
+						answer()
+						<-a.hurry // the check was sent before the wait
+						ask()
+						answer()
+					}()
+				}
+				a.wait(t.Context(), time.Now())
+				if answers {
+					require.Equal(t, 20*time.Millisecond, time.Since(began))
+					require.Zero(t, p.silent(time.Now()))
+					return
+				}
+				require.Equal(t, patience, time.Since(began))
+				require.Equal(t, heard, p.silent(time.Now()))
+				p.hear(time.Now())
+				a.wait(t.Context(), time.Now())
+				require.Equal(t, patience, time.Since(began), "once")
+			})
+		})
+	}
+}

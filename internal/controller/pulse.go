@@ -42,7 +42,9 @@ type pulse struct {
 	// heard is when the agent last told of what it captured, or answered. While
 	// it keeps a check waiting for too long it stays: what comes then comes
 	// after the silence.
-	heard   time.Time
+	heard time.Time
+	// revived is when something came all the same, or zero.
+	revived time.Time
 	longest time.Duration // that it took to answer
 	changed chan struct{} // closed and renewed with every answer
 }
@@ -85,7 +87,7 @@ func (p *pulse) take(m *transport.Status, now time.Time) (stepped bool, silent t
 		}
 	}
 	p.replied, p.answered, p.at, p.heard, p.status = m.Seq, p.asked, now, now, *m
-	p.asked = time.Time{}
+	p.asked, p.revived = time.Time{}, time.Time{}
 	close(p.changed)
 	p.changed = make(chan struct{})
 	return stepped, silent
@@ -164,13 +166,19 @@ func (p *pulse) responds(now time.Time) bool {
 	return p.replied == 0 || p.asked.IsZero() || now.Sub(p.asked) < p.patience()
 }
 
-// hear notes that the agent tells of what it captured.
-func (p *pulse) hear(now time.Time) {
+// hear notes that the agent tells of what it captured, and returns when it was
+// heard of before.
+func (p *pulse) hear(now time.Time) (before time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.responds(now) {
+	before = p.heard
+	switch {
+	case p.responds(now):
 		p.heard = now
+	case p.revived.IsZero():
+		p.revived = now
 	}
+	return before
 }
 
 // until is up to when the captures of an agent that is gone now are known to be
@@ -192,14 +200,15 @@ func (p *pulse) lastHeard() time.Time {
 }
 
 // wait returns when a check that was sent at since or later has been answered,
-// or the agent's time for that is up, or it is gone.
+// or the agent's time for that is up, or it is gone. One that comes back to life
+// has its time once more: what it held comes before its answer.
 func (a *agent) wait(ctx context.Context, since time.Time) {
 	p := a.pulse
 	var hurried time.Time // when a check was asked for
 	for {
 		p.mu.Lock()
 		done := p.replied == 0 || !p.answered.Before(since)
-		asked, changed, patience := p.asked, p.changed, p.patience()
+		asked, from, changed, patience := p.asked, later(p.asked, p.revived), p.changed, p.patience()
 		p.mu.Unlock()
 		if done || ctx.Err() != nil {
 			return
@@ -213,7 +222,7 @@ func (a *agent) wait(ctx context.Context, since time.Time) {
 			a.check()
 			hurried = time.Now()
 		}
-		rest := patience - time.Since(later(asked, hurried))
+		rest := patience - time.Since(later(from, hurried))
 		if rest <= 0 {
 			return
 		}
