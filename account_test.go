@@ -209,12 +209,12 @@ func TestSourceLost(t *testing.T) {
 		require.ErrorIs(t, err, volta.ErrAgentLost)
 		requireAccount(t, trace)
 		require.Equal(t, 12, trace.Account.Answered)
-		require.Equal(t, []result.Loss{{Reason: result.SourceLost, Detail: "a", Count: 3}}, trace.Account.Unanswered)
+		require.Equal(t, []result.Loss{{Reason: result.SourceLost, Detail: "a after 700ms", Count: 3}}, trace.Account.Unanswered)
 		require.Len(t, trace.Account.Gaps, 1)
 		g := trace.Account.Gaps[0]
 		require.Equal(t, result.Gap{Agent: "a", Kind: result.Disconnected, From: g.From}, g)
-		require.Equal(t, 700*time.Millisecond, g.From.Sub(began))
-		require.Contains(t, trace.Text(), "\n# agent a was disconnected from 700ms on")
+		require.LessOrEqual(t, g.From.Sub(began), 700*time.Millisecond)
+		require.Contains(t, trace.Text(), "3 source lost (a after 700ms)")
 	})
 }
 

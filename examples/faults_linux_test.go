@@ -305,7 +305,8 @@ func TestFaults(t *testing.T) {
 		},
 		"the source is killed": {
 			fault:    func(s *slow) { s.agents["a"].signal(syscall.SIGKILL) },
-			answered: 3, want: []result.Loss{{Reason: result.SourceLost, Detail: "a", Count: 1}},
+			answered: 3, want: []result.Loss{{Reason: result.SourceLost, Detail: "a after a while", Count: 1}},
+			gaps:    []string{"a disconnected"},
 			partial: `agent "a" disconnected`,
 		},
 		"the receiver is stopped": {
@@ -408,6 +409,12 @@ func TestFaults(t *testing.T) {
 			require.Equal(t, tt.partial, trace.Partial)
 			require.Equal(t, tt.partial != "", status != 0)
 			require.Equal(t, tt.answered, trace.Account.Answered)
+			for i, l := range trace.Account.Unanswered {
+				if l.Reason == result.SourceLost {
+					require.Regexp(t, `^a after [0-9.]+m?s$`, l.Detail)
+					trace.Account.Unanswered[i].Detail = "a after a while"
+				}
+			}
 			if tt.or == nil || !slices.Equal(tt.or, trace.Account.Unanswered) {
 				require.Equal(t, tt.want, trace.Account.Unanswered)
 			}
@@ -432,7 +439,7 @@ func TestFaults(t *testing.T) {
 // TestStoppedNearTheEnd has the receiver stop, and go on when the measurement
 // has given up what it still holds: that was late then, and not missing.
 func TestStoppedNearTheEnd(t *testing.T) {
-	f := twoSiteFleet(t)
+	f := twoSiteFleet(t, ownClocks)
 	for range 6 {
 		atA, atB, atR2 := f.A.Capture(), f.B.Capture(), f.R2.Capture()
 		client := f.begin(f.Target4.String() + " -n -m 5 -q 1 -N 1 -w 0.1,0,0")

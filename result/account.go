@@ -17,7 +17,8 @@ const (
 	// Blocked: a rule of a blocklist forbids to send it. [Loss.Detail] is the
 	// rule and whose it is: an agent's id, or "controller".
 	Blocked Missing = "blocked by a rule"
-	// SourceLost: the agent that was to send it went away.
+	// SourceLost: the agent that was to send it went away. [Loss.Detail] is its
+	// id and how long after the beginning that was noticed.
 	SourceLost Missing = "source lost"
 	// AnsweredLate: its answer came after it was given up.
 	AnsweredLate Missing = "answered late"
@@ -58,7 +59,8 @@ type Account struct {
 type Loss struct {
 	Reason Missing `json:"reason"`
 	// Detail is the kernel's words of NotSent, the rule of Blocked and whose it
-	// is, as in "192.0.2.0/24 (node1)", or the agents concerned.
+	// is, as in "192.0.2.0/24 (node1)", the agents concerned, and of SourceLost
+	// when, as in "node1 after 1.503s".
 	Detail string `json:"detail,omitempty"`
 	Count  int    `json:"count"`
 }
@@ -96,7 +98,9 @@ type GapKind string
 
 // The kinds.
 const (
-	// Disconnected: it had no connection to the controller.
+	// Disconnected: it had no connection to the controller. It may have been
+	// lost for a while when the controller noticed, so the gap begins when it
+	// was last heard of.
 	Disconnected GapKind = "disconnected"
 	// Unresponsive: it was connected and did not respond.
 	Unresponsive GapKind = "unresponsive"

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -174,7 +175,7 @@ func (s *session) missing(p *tracked) (why result.Missing, detail string) {
 	case over && errors.Is(s.fault, fault.ErrBlocked) && p.status == underway && p.reported.IsZero():
 		return result.Blocked, s.blocking.why // the agent took no job
 	case over && s.sourceLost && (p.reported.IsZero() || p.status == underway):
-		return result.SourceLost, s.source.Agent
+		return result.SourceLost, fmt.Sprintf("%s after %v", s.source.Agent, s.lostAfter.Round(time.Millisecond))
 	case p.rec.Verdict == result.Late:
 		return result.AnsweredLate, ""
 	case p.status == replaced:

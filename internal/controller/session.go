@@ -60,6 +60,7 @@ type session struct {
 	complete   bool // all is decided: what happens now spoils nothing
 	fault      *fault.Error
 	sourceLost bool
+	lostAfter  time.Duration // when that was noticed, since it began
 	counts     result.Counts
 	agents     map[string]*agent // that took a time
 	gaps       []result.Gap
@@ -225,7 +226,9 @@ func (s *session) stop(f *fault.Error) {
 	}
 	s.fault = f
 	if s.sourceLost = errors.Is(f, fault.ErrAgentLost); s.sourceLost {
-		s.gapped(s.source, result.Disconnected, s.source.pulse.until(time.Now()), time.Time{}, 0)
+		now := time.Now()
+		s.lostAfter = now.Sub(s.began)
+		s.gapped(s.source, result.Disconnected, s.source.pulse.until(now), time.Time{}, 0)
 	}
 }
 
