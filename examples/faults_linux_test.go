@@ -2,6 +2,7 @@ package examples_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
@@ -208,7 +209,7 @@ func (f *siteFleet) forged(n int, id uint16, dst netip.Addr) (all [][]byte) {
 	return all
 }
 
-// probes counts the probes to the target that came in among captured packets.
+// probes returns the probes to the target that came in among captured packets.
 func (f *siteFleet) probes(ps []netlab.Packet) (all [][]byte) {
 	for _, p := range ps {
 		if h, _, err := packet.ParseIPv4(p.Data); err == nil && !p.Outgoing && h.Protocol == probe.UDP && h.Dst == f.Target4 {
@@ -247,6 +248,20 @@ func (s *slow) id() uint16 {
 	h, _, err := packet.ParseIPv4(s.probe)
 	require.NoError(s.t, err)
 	return h.ID
+}
+
+// wrong returns n answers to that probe whose tags, the UDP checksum, are wrong
+// for sure.
+func (s *slow) wrong(n int) (all [][]byte) {
+	sum := binary.BigEndian.Uint16(s.probe[26:])
+	for tag := uint16(1); len(all) < n; tag++ {
+		if tag != sum {
+			quote := bytes.Clone(s.probe[:28]) // the data carries the tag too
+			binary.BigEndian.PutUint16(quote[26:], tag)
+			all = append(all, s.answerFrom(forger, quote))
+		}
+	}
+	return all
 }
 
 // last returns when the target has got its probe.
@@ -365,7 +380,7 @@ func TestFaults(t *testing.T) {
 			fault: func(s *slow) {
 				b := s.agents["b"]
 				fds := captureSockets(s.t, b)
-				flood := s.forged(500, s.id(), s.Target4)
+				flood := s.wrong(500)
 				put := s.R3.Wire(s.B)
 				b.freeze()
 				resize(s.t, fds, 1)
@@ -379,7 +394,7 @@ func TestFaults(t *testing.T) {
 		"a flood that the receiver bears": {
 			fault: func(s *slow) {
 				put := s.R3.Wire(s.B)
-				require.NoError(s.t, put(s.forged(300, s.id(), s.Target4)...))
+				require.NoError(s.t, put(s.wrong(300)...))
 				require.NoError(s.t, put(s.forged(200, s.id(), s.Hops4[4].Next())...))
 			},
 			answered: 4, want: []result.Loss{noAnswer(1)},
