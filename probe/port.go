@@ -44,9 +44,9 @@ type Queuer interface {
 	Queued() bool
 }
 
-// Clock is implemented by ports whose times are not those of [time.Now], but
-// follow them: what slews the host's clock slews theirs. It may be called by any
-// goroutine.
+// Clock is implemented by ports whose times come from another clock than
+// [time.Now]. It is taken to run right to within 100 parts in a million. It may
+// be called by any goroutine.
 type Clock interface {
 	Now() time.Time
 }

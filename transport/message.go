@@ -128,9 +128,10 @@ type Status struct {
 	// was set in between.
 	Received, Replied time.Time
 	Step              uint64 // see [Sent]
-	// Slewed is by how much the agent's kernel has slewed its clock by then,
-	// since a moment of its own.
-	Slewed time.Duration
+	// Slewed is by how much the agent's kernel has slewed that clock by then,
+	// since a moment of its own: made it run ahead of the oscillator that it is
+	// counted by. Nil says that this is not known.
+	Slewed *time.Duration
 	// Discipline is what the kernel says of its clock: "synchronized",
 	// "unsynchronized", or empty if it cannot tell. MaxError and EstError are
 	// its estimates.
@@ -146,8 +147,8 @@ type Timing struct {
 	// Sent and Received are when the agent's request left and the reply came,
 	// by the clock that probes are stamped with.
 	Sent, Received time.Time
-	Step           uint64        // see [Sent]; the same before and after
-	Slewed         time.Duration // see [Status]
+	Step           uint64         // see [Sent]; the same before and after
+	Slewed         *time.Duration // see [Status]; during the exchange
 }
 
 // Backlog is how many datagrams of a watch have been waiting to be read.

@@ -44,10 +44,12 @@ type Conn interface {
 
 // TimeAsker is an agent's [Conn] that can exchange times with the controller
 // beside its messages, nearer to the wire. The host's clock is what it reads.
+// The controller's end of the connection is a [TimeTeller] then. What wraps a
+// Conn without these methods does without such exchanges.
 type TimeAsker interface {
 	Conn
-	// AskTime makes an exchange and returns what is known of it here; all but
-	// number and times is the caller's to fill in, who passes it on with Send.
+	// AskTime makes an exchange and returns what is known of it here; the Step
+	// is the caller's to fill in, who passes it on with Send.
 	// It takes a second at most, and may be called beside all other methods,
 	// but not twice at a time. The error is ctx's, [ErrClosed] after Close, or
 	// says that no reply came.
@@ -57,9 +59,17 @@ type TimeAsker interface {
 // TimeTeller is the controller's side of a [TimeAsker].
 type TimeTeller interface {
 	Conn
-	// ToldTime returns when the request of an exchange came in and when the
-	// reply left, by the clock of this process and with its monotonic reading.
-	// It tells each exchange once, and only of the last dozen or so. Any
-	// goroutine may call it.
-	ToldTime(exchange uint64) (received, sent time.Time, ok bool)
+	// ToldTime returns what the controller's side knows of an exchange. It
+	// tells each one once, and only of the last dozen or so. Any goroutine may
+	// call it.
+	ToldTime(exchange uint64) (Told, bool)
+}
+
+// Told is the controller's side of an exchange of time.
+type Told struct {
+	// Received and Sent are when the request came in and when the reply left,
+	// by the clock of this process and with its monotonic reading.
+	Received, Sent time.Time
+	// Slewed is that of [Status], of this host's clock, during the exchange.
+	Slewed *time.Duration
 }

@@ -4,15 +4,15 @@ import (
 	"sync"
 	"time"
 
-	"bitbucket.org/uwpatio/voltadomar/internal/offset"
+	"bitbucket.org/uwpatio/voltadomar/internal/slewing"
 	"bitbucket.org/uwpatio/voltadomar/probe"
 )
 
 const (
 	// slew is by how much a clock may run faster or slower than another one,
-	// or than its crystal, before it must have been set: more than kernels slew
-	// at most (500 millionths).
-	slew = 600e-6
+	// or than it did before, and not have been set: more than kernels slew it
+	// by themselves.
+	slew = 1.2 * slewing.Max
 	// jitter is what reading two clocks one after the other may differ by.
 	jitter = 10 * time.Microsecond
 )
@@ -28,8 +28,7 @@ type clock struct {
 	mono  time.Duration // when that was, since the first
 	steps uint64
 
-	slewed   time.Duration // at the last look at that
-	slewedAt time.Time     // when that was
+	slewing slewing.Reading // the last one, of the host's
 }
 
 // readings is how many there are at most at one look: a thread may be put to
@@ -74,16 +73,23 @@ func (c *clock) read() (at time.Time, ahead, mono time.Duration) {
 	return at, at.Sub(c.base.Round(0)) - mono, mono
 }
 
-// sum returns by how much the clock has been slewed. One that is slewed faster
-// than kernels do it counts as one that is set.
-func (c *clock) sum() time.Duration {
+// slewed returns by how much the clock has been slewed, nil if that is not
+// known. One that is slewed faster than kernels do by themselves counts as one
+// that is set.
+func (c *clock) slewed() *time.Duration {
+	if c.port != nil {
+		return new(time.Duration) // what it does is its drift, or a step
+	}
+	r := slewing.Read()
+	if !r.Known {
+		return nil
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now, sum := time.Now(), offset.Slewed()
-	may := 2*jitter + time.Duration(slew*float64(now.Sub(c.slewedAt)))
-	if !c.slewedAt.IsZero() && (sum-c.slewed).Abs() > may {
+	may := slewing.Error + time.Duration(slew*float64(r.At-c.slewing.At))
+	if c.slewing.Known && (r.Sum-c.slewing.Sum).Abs() > may {
 		c.steps++
 	}
-	c.slewed, c.slewedAt = sum, now
-	return sum
+	c.slewing = r
+	return &r.Sum
 }

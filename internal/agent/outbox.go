@@ -239,7 +239,7 @@ func (o *outbox) flush(ctx context.Context, conn transport.Conn, clock *clock) e
 		return nil
 	}
 	was := status.Step
-	status.Slewed = clock.sum()
+	status.Slewed = clock.slewed()
 	status.Replied, status.Step = clock.now()
 	if status.Step != was {
 		status.Received, status.Replied = time.Time{}, time.Time{}

@@ -57,12 +57,13 @@ func (s *sender) keepTime(ctx context.Context, conn transport.TimeAsker) {
 // exchange makes an exchange of time and reports it, unless the clock was set
 // meanwhile.
 func (s *sender) exchange(ctx context.Context, conn transport.TimeAsker) error {
+	s.clock.slewed()
 	_, before := s.clock.now()
 	m, err := conn.AskTime(ctx)
 	if err != nil {
 		return err
 	}
-	m.Slewed = s.clock.sum()
+	s.clock.slewed()
 	if _, m.Step = s.clock.now(); m.Step != before {
 		return nil
 	}

@@ -257,6 +257,7 @@ func (c *Controller) dispatch(a *agent, m transport.Message) {
 		a.pulse.saw(m.Step, now)
 		c.status(a, m, now)
 	case *transport.Timing:
+		a.pulse.saw(m.Step, time.Now())
 		c.timing(a, m)
 	case *transport.Failed:
 		if s := c.index.session(m.Session); s != nil && s.source == a {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"bitbucket.org/uwpatio/voltadomar/internal/offset"
+	"bitbucket.org/uwpatio/voltadomar/internal/slewing"
 	"bitbucket.org/uwpatio/voltadomar/result"
 	"bitbucket.org/uwpatio/voltadomar/transport"
 )
@@ -80,8 +81,12 @@ func (p *pulse) take(m *transport.Status, now time.Time) (stepped bool, silent t
 		p.longest = min(max(p.longest, took), maxPatience)
 	}
 	if !m.Received.IsZero() && !m.Replied.IsZero() {
+		x := offset.Exchange{T1: p.asked, T2: m.Received, T3: m.Replied, T4: now, Step: m.Step}
+		if here := slewing.Read(); here.Known && m.Slewed != nil {
+			x.Slewed, x.Steered = *m.Slewed-here.Sum, true
+		}
 		var ok bool
-		if ok, stepped = p.offset.Add(offset.Exchange{T1: p.asked, T2: m.Received, T3: m.Replied, T4: now, Step: m.Step, Slewed: m.Slewed - offset.Slewed()}); ok {
+		if ok, stepped = p.offset.Add(x); ok {
 			stepped = stepped && m.Step == p.step
 			p.step = m.Step
 		}
@@ -95,10 +100,13 @@ func (p *pulse) take(m *transport.Status, now time.Time) (stepped bool, silent t
 
 // served books an exchange that the agent began. It returns whether the agent's
 // clock was set since the one before without it noticing.
-func (p *pulse) served(m *transport.Timing, received, sent time.Time) (stepped bool) {
+func (p *pulse) served(m *transport.Timing, told transport.Told) (stepped bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	x := offset.Exchange{T1: m.Sent, T2: received, T3: sent, T4: m.Received, Step: m.Step, Slewed: m.Slewed - offset.Slewed()}
+	x := offset.Exchange{T1: m.Sent, T2: told.Received, T3: told.Sent, T4: m.Received, Step: m.Step}
+	if m.Slewed != nil && told.Slewed != nil {
+		x.Slewed, x.Steered = *m.Slewed-*told.Slewed, true
+	}
 	ok, stepped := p.offset.AddServed(x)
 	if !ok || !stepped {
 		return false
@@ -124,13 +132,14 @@ func (p *pulse) saw(step uint64, now time.Time) {
 	switch {
 	case p.steps.since.IsZero():
 		p.steps = steps{since: now, now: step}
-	case step != p.steps.now:
+	case step > p.steps.now: // reports overtake each other
 		p.steps.before, p.steps.changed, p.steps.now = p.steps.now, now, step
 	}
 }
 
-// stepAt returns how often the clock had been set at a time, or less if it
-// was set several times since. It reports false if the agent had not said.
+// stepAt returns how often the clock had been set at a time, or more if it was
+// set several times since, but less than by now. It reports false if the agent
+// had not said.
 func (p *pulse) stepAt(t time.Time) (step uint64, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -324,15 +333,15 @@ func (c *Controller) timing(a *agent, m *transport.Timing) {
 	if !ok {
 		return
 	}
-	received, sent, ok := conn.ToldTime(m.Exchange)
-	if !ok || !a.pulse.served(m, received, sent) {
-		return
-	}
+	told, ok := conn.ToldTime(m.Exchange)
+	stepped := ok && a.pulse.served(m, told)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for s := range c.sessions {
 		s.observe(a, m.Step)
-		s.stepped(a)
+		if stepped {
+			s.stepped(a)
+		}
 	}
 }
 

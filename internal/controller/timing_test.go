@@ -16,7 +16,7 @@ import (
 // telling is a transport whose controller can tell the times of some exchanges.
 type telling struct {
 	transport.Transport
-	told map[uint64][2]time.Time // received and sent
+	told map[uint64]transport.Told
 }
 
 func (tr *telling) Accept(ctx context.Context) (transport.Conn, error) {
@@ -29,9 +29,9 @@ type tellingConn struct {
 	tr *telling
 }
 
-func (c *tellingConn) ToldTime(exchange uint64) (received, sent time.Time, ok bool) {
+func (c *tellingConn) ToldTime(exchange uint64) (transport.Told, bool) {
 	told, ok := c.tr.told[exchange]
-	return told[0], told[1], ok
+	return told, ok
 }
 
 // TestTiming has an agent, whose clock is ahead, report exchanges of time that
@@ -41,10 +41,10 @@ func TestTiming(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		base := time.Now()
 		at := func(us int) time.Time { return base.Add(time.Duration(us) * time.Microsecond) }
-		tr := &telling{inproc.New(), map[uint64][2]time.Time{
-			1: {at(100), at(110)},
-			2: {at(5020), at(5030)},
-			3: {at(120e3), at(120e3)},
+		tr := &telling{inproc.New(), map[uint64]transport.Told{
+			1: {Received: at(100), Sent: at(110)},
+			2: {Received: at(5020), Sent: at(5030)},
+			3: {Received: at(120e3), Sent: at(120e3)},
 		}}
 		ctx, c := startOn(t, tr)
 		s := join(ctx, t, tr, "a", clearPath())

@@ -4,33 +4,33 @@
 // An exchange is NTP's (RFC 5905): four times, two by either clock. The
 // request cannot arrive before it was sent, nor the reply be sent after it was
 // received, so an exchange proves an interval in which the offset lies, as
-// wide as the round trip. Two crystals drift apart by no more than a known
-// rate, so what was proved then still holds now in an interval wider by that
-// rate times the age. The intersection of all such intervals is the estimate:
-// no filter to tune, and the bound is hard as long as the rate is.
-//
-// A kernel that disciplines its clock makes it run faster or slower than its
-// crystal, by 500 parts in a million and more. It says by how much, see
-// [Slewed], so that is taken out of the intervals and put back where the
-// offset is asked for.
+// wide as the round trip. Two clocks drift apart by no more than a known rate,
+// and by what their kernels slew them, so what was proved then still holds now
+// in an interval wider by that rate times the age and by that slewing. The
+// intersection of all such intervals is the estimate: no filter to tune, and the
+// bound is hard as long as the rate is.
 package offset
 
 import (
 	"cmp"
 	"slices"
 	"time"
+
+	"bitbucket.org/uwpatio/voltadomar/internal/slewing"
 )
 
-// MaxDrift is how fast two clocks are taken to part at most unless they are
-// slewed: each by 100 parts in a million, what the worst crystals on sale do.
+// MaxDrift is how fast two clocks are taken to part at most beside what their
+// kernels say to slew them: each by 100 parts in a million. That is more than
+// the worst crystals on sale do; of a clock whose oscillator is further off it
+// is enough if the kernel slews it right.
 const MaxDrift = 200e-6
 
-// MaxSlewing is how fast two kernels are taken to slew their clocks apart at
-// most where they have not said, each by 500 parts in a million.
-const MaxSlewing = 1000e-6
+// MaxSlewing is how fast two kernels are taken to slew their clocks apart where
+// nothing is known of it. Slewing beyond it counts as setting a clock.
+const MaxSlewing = 2 * slewing.Max
 
-// slewedError is by how much two sums of slewing may be wrong together.
-const slewedError = 500 * time.Nanosecond
+// steady is for how long kernels are taken not to slew a clock to and fro.
+const steady = time.Second
 
 // Exchange is one of time. T1 and T4 are by the clock of reference, T2 and T3
 // by the other one.
@@ -39,9 +39,12 @@ type Exchange struct {
 	// Step counts how often the other clock is known to have been set. An
 	// exchange during which it was is worth nothing and must not be added.
 	Step uint64
-	// Slewed is by how much more the other clock has been slewed by now than
-	// the one of reference, each since a moment of its own.
+	// Slewed is by how much more the kernel has slewed the other clock than the
+	// one of reference, each since a moment of its own, during the exchange. A
+	// sum that is the same as before means that it was not slewed.
 	Slewed time.Duration
+	// Steered says that Slewed is known.
+	Steered bool
 }
 
 // Estimate is how far a clock is ahead of the reference.
@@ -65,14 +68,15 @@ type Estimator struct {
 type run struct {
 	step    uint64
 	samples []sample
+	blind   bool // of one of them the slewing is not known
 }
 
-// sample is an interval that holds the offset at a time of the reference, less
-// what the clocks were slewed by then.
+// sample is an interval that holds the offset at a time of the reference.
 type sample struct {
 	at     time.Time
 	lo, hi time.Duration
-	// least and most is between what these lay.
+	slewed time.Duration
+	// Between what the slewing was here and at samples that were dropped.
 	least, most time.Duration
 }
 
@@ -100,7 +104,8 @@ func (e *Estimator) Add(x Exchange) (ok, stepped bool) {
 }
 
 // AddServed takes in an exchange that the other side began: T1 and T4 are by
-// the other clock, T2 and T3 by the one of reference. It is otherwise as [Estimator.Add].
+// the other clock, T2 and T3 by the one of reference. It is otherwise as
+// [Estimator.Add].
 func (e *Estimator) AddServed(x Exchange) (ok, stepped bool) {
 	// Of the moments of the other clock's readings it is known only that they
 	// were before and after.
@@ -120,59 +125,68 @@ func (e *Estimator) add(x Exchange, s sample) (ok, stepped bool) {
 	if s.lo > s.hi || s.lo < -maxOffset || s.hi > maxOffset || x.Slewed < -maxOffset || x.Slewed > maxOffset {
 		return false, false
 	}
-	e.unslew(&s, whole, x.Slewed)
+	s.slewed, s.least, s.most = x.Slewed, x.Slewed, x.Slewed
 	n := len(e.runs)
 	if n == 0 {
-		e.runs = append(e.runs, run{step: x.Step, samples: []sample{s}})
+		e.runs = append(e.runs, newRun(x, s, whole))
 		return true, false
 	}
 	newest := &e.runs[n-1]
 	switch {
-	case x.Step == newest.step && newest.agrees(s):
-		newest.add(s)
+	case x.Step == newest.step && newest.add(x, s, whole):
 		return true, false
 	case x.Step < newest.step || s.at.Before(newest.first()):
 		// Of before the clock was set, but told after it.
 		for i := n - 2; i >= 0; i-- {
-			if r := &e.runs[i]; r.step == x.Step && r.agrees(s) {
-				r.add(s)
+			if r := &e.runs[i]; r.step == x.Step && r.add(x, s, whole) {
 				return true, false
 			}
 		}
 		return false, false
 	}
-	e.runs = append(e.runs, run{step: x.Step, samples: []sample{s}})
+	e.runs = append(e.runs, newRun(x, s, whole))
 	if len(e.runs) > maxRuns {
 		e.runs = slices.Delete(e.runs, 0, 1)
 	}
 	return true, true
 }
 
-// unslew takes out of a sample what the clocks were slewed by, of which it is
-// not known when during the exchange that was read.
-func (e *Estimator) unslew(s *sample, whole, slewed time.Duration) {
-	var meanwhile time.Duration
-	if n := len(e.runs); n > 0 {
-		least, most := e.runs[n-1].read(s.at, s.at)
-		meanwhile = min(max((slewed-least).Abs(), (slewed-most).Abs()), time.Duration(float64(whole)*MaxSlewing))
-	}
-	s.least, s.most = slewed-meanwhile, slewed+meanwhile
-	s.lo -= s.most
-	s.hi -= s.least
+// newRun begins a run with a sample from an exchange that took so long as a
+// whole, of which nothing is known of the slewing before.
+func newRun(x Exchange, s sample, whole time.Duration) run {
+	return run{step: x.Step, samples: []sample{s.during(part(whole, MaxSlewing))}, blind: !x.Steered}
 }
 
-// agrees tells whether a sample can be true of the clock as it was set then.
-func (r *run) agrees(s sample) bool {
-	lo, hi := r.unslewed(s.at, s.least, s.most)
-	return s.lo <= hi && s.hi >= lo
+// during widens a sample by what the clocks were slewed during the exchange.
+func (s sample) during(slews time.Duration) sample {
+	s.lo -= slews
+	s.hi += slews
+	return s
 }
 
-func (r *run) add(s sample) {
+// add takes a sample in unless it cannot be true of the clock as it was set
+// then.
+func (r *run) add(x Exchange, s sample, whole time.Duration) bool {
 	i := r.find(s.at)
-	r.samples = slices.Insert(r.samples, i, s)
+	slews := part(whole, MaxSlewing)
+	if before := max(i-1, 0); x.Steered && !r.blind {
+		since := (s.slewed - r.samples[before].slewed).Abs()
+		if since > part(s.at.Sub(r.samples[before].at).Abs()+whole, MaxSlewing)+slewing.Error {
+			return false
+		}
+		slews = min(slews, since)
+	}
+	r.samples = slices.Insert(r.samples, i, s.during(slews))
+	blind := r.blind
+	r.blind = blind || !x.Steered
+	if lo, hi := r.at(s.at, true); lo > hi {
+		r.samples, r.blind = slices.Delete(r.samples, i, i+1), blind
+		return false
+	}
 	if len(r.samples) > maxSamples {
 		r.thin()
 	}
+	return true
 }
 
 // thin drops, of each pair of neighbours, the wider one, except the newest.
@@ -182,8 +196,9 @@ func (r *run) thin() {
 	for i := 0; i+1 < n-1; i += 2 {
 		a, b := r.samples[i], r.samples[i+1]
 		if b.hi-b.lo < a.hi-a.lo {
-			a = b
+			a, b = b, a
 		}
+		a.least, a.most = min(a.least, b.least), max(a.most, b.most)
 		kept = append(kept, a)
 	}
 	if n%2 == 0 {
@@ -199,55 +214,70 @@ func (r *run) find(t time.Time) int {
 	return i
 }
 
-// at is between what the offset lies at a time, as the clocks were slewed
-// within that much of it.
-func (r *run) at(t time.Time, within time.Duration) (lo, hi time.Duration) {
-	least, most := r.slewed(t.Add(-within), t.Add(within))
-	lo, hi = r.unslewed(t, least, most)
-	return lo + least, hi + most
-}
-
-// slewed is between what the slewing lies from one time to another. Of before
-// the first sample and after the last nothing was read.
-func (r *run) slewed(from, to time.Time) (least, most time.Duration) {
-	least, most = r.read(from, to)
-	unknown := max(r.first().Sub(from), to.Sub(r.last()), 0)
-	apart := time.Duration(float64(unknown) * MaxSlewing)
-	return least - apart, most + apart
-}
-
-// read is between what the slewing lies at the samples from one time to another
-// and around: as kernels do not slew to and fro, it lies there in between too.
-func (r *run) read(from, to time.Time) (least, most time.Duration) {
-	i, j := max(r.find(from)-1, 0), min(r.find(to), len(r.samples)-1)
-	least, most = r.samples[i].least, r.samples[i].most
-	for _, s := range r.samples[min(i+1, j) : j+1] {
+// at intersects what the samples say of the offset at a time: all of them, or
+// those near enough to make a difference.
+func (r *run) at(t time.Time, all bool) (lo, hi time.Duration) {
+	lo, hi = -3*maxOffset/2, 3*maxOffset/2
+	far := func(s *sample) bool { return !all && grow(t.Sub(s.at).Abs()) > hi-lo }
+	i, n := r.find(t), len(r.samples)
+	unknown := r.unknown(t, i)
+	// From t outwards: what a sample says has to allow for all the slewing
+	// between it and the first sample beyond t.
+	least, most := r.samples[min(i, n-1)].least, r.samples[min(i, n-1)].most
+	for k := i - 1; k >= 0 && !far(&r.samples[k]); k-- {
+		s := &r.samples[k]
 		least, most = min(least, s.least), max(most, s.most)
+		r.narrow(t, s, least, most, unknown, &lo, &hi)
 	}
-	return least, most
-}
-
-// unslewed intersects what all samples say of the offset at a time, less the
-// slewing, which is from least to most then.
-func (r *run) unslewed(t time.Time, least, most time.Duration) (lo, hi time.Duration) {
-	for i, s := range r.samples {
-		w := grow(t.Sub(s.at).Abs())
-		if s.least != least || s.most != most {
-			w += slewedError
-		}
-		if i == 0 || s.lo-w > lo {
-			lo = s.lo - w
-		}
-		if i == 0 || s.hi+w < hi {
-			hi = s.hi + w
-		}
+	least, most = r.samples[max(i-1, 0)].least, r.samples[max(i-1, 0)].most
+	for k := i; k < n && !far(&r.samples[k]); k++ {
+		s := &r.samples[k]
+		least, most = min(least, s.least), max(most, s.most)
+		r.narrow(t, s, least, most, unknown, &lo, &hi)
 	}
 	return lo, hi
 }
 
+// narrow intersects an interval with what a sample says of the offset at t,
+// where the slewing since lay in between.
+func (r *run) narrow(t time.Time, s *sample, least, most, unknown time.Duration, lo, hi *time.Duration) {
+	age := t.Sub(s.at).Abs()
+	w := grow(age)
+	switch {
+	case age == 0:
+	case r.blind:
+		w += part(age, MaxSlewing)
+	case least != most:
+		w += max(most-s.slewed, s.slewed-least) + slewing.Error
+		fallthrough
+	default:
+		w += unknown
+	}
+	*lo, *hi = max(*lo, s.lo-w), min(*hi, s.hi+w)
+}
+
+// unknown is how far the slewing at t may be from that at the samples before
+// the i-th and that: kernels may have begun to slew since, and in a long time
+// they may slew to and fro.
+func (r *run) unknown(t time.Time, i int) time.Duration {
+	switch n := len(r.samples); {
+	case i == n:
+		return part(t.Sub(r.last()), MaxSlewing)
+	case i == 0:
+		return part(r.first().Sub(t), MaxSlewing)
+	}
+	before, after := r.samples[i-1].at, r.samples[i].at
+	if after.Sub(before) <= steady {
+		return 0
+	}
+	return part(min(t.Sub(before), after.Sub(t)), MaxSlewing)
+}
+
 // grow is how far two clocks part in a time.
-func grow(d time.Duration) time.Duration {
-	return time.Duration(float64(d) * MaxDrift)
+func grow(d time.Duration) time.Duration { return part(d, MaxDrift) }
+
+func part(d time.Duration, rate float64) time.Duration {
+	return time.Duration(float64(d) * rate)
 }
 
 // first and last are the times that a run is known to span.
@@ -266,7 +296,7 @@ func (e *Estimator) At(t time.Time) (Estimate, bool) {
 			}
 			continue
 		}
-		lo, hi := r.at(t, 0)
+		lo, hi := r.at(t, false)
 		// Rounded up: a bound that is a nanosecond short is none.
 		return Estimate{Offset: lo + (hi-lo)/2, Bound: (hi-lo)/2 + 1, Skew: r.skew()}, true
 	}
@@ -304,13 +334,13 @@ func (e *Estimator) Of(theirs time.Time, step uint64, from, to time.Time) (time.
 func (r *run) when(theirs time.Time) (t time.Time, bound time.Duration) {
 	t = r.last()
 	for range 4 {
-		lo, hi := r.at(t, bound)
+		lo, hi := r.at(t, false)
 		guess := theirs.Add(-(lo + (hi-lo)/2))
 		// The offset that was asked for is that at t, and the true time is as
 		// far from there as the guess, and as the guess is wrong.
 		bound = (hi-lo)/2 + 1
 		apart := bound + guess.Sub(t).Abs()
-		bound += grow(apart+grow(2*apart)) + 1
+		bound += grow(apart+grow(2*apart)) + r.slews(t, apart) + 1
 		t = guess
 	}
 	return t, bound
@@ -331,6 +361,20 @@ func (r *run) skew() float64 {
 	if span <= 0 {
 		return 0
 	}
-	slewed := b.least + (b.most-b.least)/2 - a.least - (a.most-a.least)/2
-	return float64((b.lo+b.hi)/2-(a.lo+a.hi)/2+slewed) / float64(span)
+	return float64((b.lo+b.hi)/2-(a.lo+a.hi)/2) / float64(span)
+}
+
+// slews is how far the clocks may be slewed within that much of a time.
+func (r *run) slews(t time.Time, within time.Duration) time.Duration {
+	i, j := r.find(t.Add(-within)), r.find(t.Add(within))
+	if !r.blind && i > 0 && j < len(r.samples) {
+		least, most := r.samples[i-1].least, r.samples[i-1].most
+		for _, s := range r.samples[i : j+1] {
+			least, most = min(least, s.least), max(most, s.most)
+		}
+		if least == most && r.unknown(t, r.find(t)) == 0 {
+			return 0
+		}
+	}
+	return part(within, MaxSlewing)
 }

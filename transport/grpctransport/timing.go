@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"time"
 
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
@@ -45,9 +44,9 @@ type tellingConn struct {
 }
 
 // ToldTime implements [transport.TimeTeller].
-func (c *tellingConn) ToldTime(exchange uint64) (received, sent time.Time, ok bool) {
+func (c *tellingConn) ToldTime(exchange uint64) (transport.Told, bool) {
 	s, ok := c.member.Served(exchange)
-	return s.Received, s.Sent, ok
+	return transport.Told{Received: s.Received, Sent: s.Sent, Slewed: s.Slewed}, ok
 }
 
 // admit returns a connection as the controller gets it, what its agent has to
@@ -101,5 +100,5 @@ func (c *askingConn) AskTime(ctx context.Context) (*transport.Timing, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &transport.Timing{Exchange: s.Exchange, Sent: s.Sent, Received: s.Received}, nil
+	return &transport.Timing{Exchange: s.Exchange, Sent: s.Sent, Received: s.Received, Slewed: s.Slewed}, nil
 }

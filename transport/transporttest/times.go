@@ -25,14 +25,14 @@ func times(f *fixture) {
 		m, err := asker.AskTime(f.ctx)
 		require.NoError(f, err, "AskTime")
 		after := time.Now()
-		received, sent, ok := teller.ToldTime(m.Exchange)
+		told, ok := teller.ToldTime(m.Exchange)
 		require.True(f, ok, "ToldTime of exchange %d", m.Exchange)
 		names := []string{"AskTime was called", "the request left", "it came in", "the reply left", "it came", "AskTime returned"}
-		order := []time.Time{before, m.Sent, received, sent, m.Received, after}
+		order := []time.Time{before, m.Sent, told.Received, told.Sent, m.Received, after}
 		for i := range order[1:] {
 			require.False(f, order[i+1].Round(0).Before(order[i].Round(0)), "%s at %v, before %s at %v", names[i+1], order[i+1], names[i], order[i])
 		}
-		_, _, ok = teller.ToldTime(m.Exchange)
+		_, ok = teller.ToldTime(m.Exchange)
 		require.False(f, ok, "ToldTime of exchange %d, once more", m.Exchange)
 	}
 	f.send(agent, 0, 1)

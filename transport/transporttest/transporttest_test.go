@@ -79,10 +79,10 @@ func (asking) AskTime(ctx context.Context) (*transport.Timing, error) {
 
 type telling struct {
 	transport.Conn
-	tell func() (received, sent time.Time, ok bool)
+	tell func() (transport.Told, bool)
 }
 
-func (c telling) ToldTime(uint64) (received, sent time.Time, ok bool) { return c.tell() }
+func (c telling) ToldTime(uint64) (transport.Told, bool) { return c.tell() }
 
 // defects are what the suite has to find, with the tests one of which finds
 // each first. The context is the one of the test.
@@ -90,7 +90,7 @@ var defects = map[string]struct {
 	found string
 	spoil func(context.Context, *defective)
 	// tell, if set, has both sides exchange times.
-	tell func() (received, sent time.Time, ok bool)
+	tell func() (transport.Told, bool)
 }{
 	"loses a field": {"Types", func(_ context.Context, d *defective) {
 		d.send = func(ctx context.Context, m transport.Message) error {
@@ -182,8 +182,10 @@ var defects = map[string]struct {
 	"leaks a goroutine": {"Types", func(context.Context, *defective) {
 		go func() { select {} }()
 	}, nil},
-	"tells times of nothing":         {"Times", nil, func() (received, sent time.Time, ok bool) { return }},
-	"tells times that are none here": {"Times", nil, func() (received, sent time.Time, ok bool) { return time.Unix(1, 0), time.Unix(1, 0), true }},
+	"tells times of nothing": {"Times", nil, func() (transport.Told, bool) { return transport.Told{}, false }},
+	"tells times that are none here": {"Times", nil, func() (transport.Told, bool) {
+		return transport.Told{Received: time.Unix(1, 0), Sent: time.Unix(1, 0)}, true
+	}},
 }
 
 // TestDefects runs the suite on broken transports, each in a process of its

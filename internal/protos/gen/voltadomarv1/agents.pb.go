@@ -1433,8 +1433,8 @@ type Status struct {
 	Discipline    string                 `protobuf:"bytes,5,opt,name=discipline,proto3" json:"discipline,omitempty"`              // what the kernel says of it
 	MaxError      int64                  `protobuf:"varint,6,opt,name=max_error,json=maxError,proto3" json:"max_error,omitempty"` // its estimates
 	EstError      int64                  `protobuf:"varint,7,opt,name=est_error,json=estError,proto3" json:"est_error,omitempty"`
-	Slewed        int64                  `protobuf:"varint,8,opt,name=slewed,proto3" json:"slewed,omitempty"` // by how much the kernel has slewed it, in ns
-	Behind        []*Backlog             `protobuf:"bytes,20,rep,name=behind,proto3" json:"behind,omitempty"` // watches with datagrams that wait to be read
+	Slewed        *int64                 `protobuf:"varint,8,opt,name=slewed,proto3,oneof" json:"slewed,omitempty"` // by how much the kernel has slewed it, in ns, if known
+	Behind        []*Backlog             `protobuf:"bytes,20,rep,name=behind,proto3" json:"behind,omitempty"`       // watches with datagrams that wait to be read
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1519,8 +1519,8 @@ func (x *Status) GetEstError() int64 {
 }
 
 func (x *Status) GetSlewed() int64 {
-	if x != nil {
-		return x.Slewed
+	if x != nil && x.Slewed != nil {
+		return *x.Slewed
 	}
 	return 0
 }
@@ -1536,11 +1536,11 @@ func (x *Status) GetBehind() []*Backlog {
 // a header of the stream.
 type Timing struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Exchange      uint64                 `protobuf:"fixed64,1,opt,name=exchange,proto3" json:"exchange,omitempty"` // its number
-	Sent          int64                  `protobuf:"fixed64,2,opt,name=sent,proto3" json:"sent,omitempty"`         // when the request left, by the agent's clock
-	Received      int64                  `protobuf:"fixed64,3,opt,name=received,proto3" json:"received,omitempty"` // when the reply came
-	Step          uint64                 `protobuf:"varint,4,opt,name=step,proto3" json:"step,omitempty"`          // how often that clock has been set
-	Slewed        int64                  `protobuf:"varint,5,opt,name=slewed,proto3" json:"slewed,omitempty"`      // by how much the kernel has slewed it, in ns
+	Exchange      uint64                 `protobuf:"fixed64,1,opt,name=exchange,proto3" json:"exchange,omitempty"`  // its number
+	Sent          int64                  `protobuf:"fixed64,2,opt,name=sent,proto3" json:"sent,omitempty"`          // when the request left, by the agent's clock
+	Received      int64                  `protobuf:"fixed64,3,opt,name=received,proto3" json:"received,omitempty"`  // when the reply came
+	Step          uint64                 `protobuf:"varint,4,opt,name=step,proto3" json:"step,omitempty"`           // how often that clock has been set
+	Slewed        *int64                 `protobuf:"varint,5,opt,name=slewed,proto3,oneof" json:"slewed,omitempty"` // by how much the kernel has slewed it, in ns, if known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1604,8 +1604,8 @@ func (x *Timing) GetStep() uint64 {
 }
 
 func (x *Timing) GetSlewed() int64 {
-	if x != nil {
-		return x.Slewed
+	if x != nil && x.Slewed != nil {
+		return *x.Slewed
 	}
 	return 0
 }
@@ -2620,7 +2620,7 @@ const file_voltadomar_v1_agents_proto_rawDesc = "" +
 	"\x0ekernel_dropped\x18\x03 \x01(\x04R\rkernelDropped\x12\x12\n" +
 	"\x04step\x18\x04 \x01(\x04R\x04step\"\x19\n" +
 	"\x05Check\x12\x10\n" +
-	"\x03seq\x18\x01 \x01(\x04R\x03seq\"\x86\x02\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\"\x96\x02\n" +
 	"\x06Status\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x1a\n" +
 	"\breceived\x18\x02 \x01(\x10R\breceived\x12\x18\n" +
@@ -2630,15 +2630,17 @@ const file_voltadomar_v1_agents_proto_rawDesc = "" +
 	"discipline\x18\x05 \x01(\tR\n" +
 	"discipline\x12\x1b\n" +
 	"\tmax_error\x18\x06 \x01(\x03R\bmaxError\x12\x1b\n" +
-	"\test_error\x18\a \x01(\x03R\bestError\x12\x16\n" +
-	"\x06slewed\x18\b \x01(\x03R\x06slewed\x12.\n" +
-	"\x06behind\x18\x14 \x03(\v2\x16.voltadomar.v1.BacklogR\x06behind\"\x80\x01\n" +
+	"\test_error\x18\a \x01(\x03R\bestError\x12\x1b\n" +
+	"\x06slewed\x18\b \x01(\x03H\x00R\x06slewed\x88\x01\x01\x12.\n" +
+	"\x06behind\x18\x14 \x03(\v2\x16.voltadomar.v1.BacklogR\x06behindB\t\n" +
+	"\a_slewed\"\x90\x01\n" +
 	"\x06Timing\x12\x1a\n" +
 	"\bexchange\x18\x01 \x01(\x06R\bexchange\x12\x12\n" +
 	"\x04sent\x18\x02 \x01(\x10R\x04sent\x12\x1a\n" +
 	"\breceived\x18\x03 \x01(\x10R\breceived\x12\x12\n" +
-	"\x04step\x18\x04 \x01(\x04R\x04step\x12\x16\n" +
-	"\x06slewed\x18\x05 \x01(\x03R\x06slewed\"7\n" +
+	"\x04step\x18\x04 \x01(\x04R\x04step\x12\x1b\n" +
+	"\x06slewed\x18\x05 \x01(\x03H\x00R\x06slewed\x88\x01\x01B\t\n" +
+	"\a_slewed\"7\n" +
 	"\aBacklog\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x04R\x05count\"\xe9\x03\n" +
@@ -2834,6 +2836,8 @@ func file_voltadomar_v1_agents_proto_init() {
 		(*ControllerMessage_Read)(nil),
 		(*ControllerMessage_Check)(nil),
 	}
+	file_voltadomar_v1_agents_proto_msgTypes[17].OneofWrappers = []any{}
+	file_voltadomar_v1_agents_proto_msgTypes[18].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"bitbucket.org/uwpatio/voltadomar/internal/slewing"
 )
 
 // answerWait is how long a reply is waited for.
@@ -18,15 +20,18 @@ type Client struct {
 	sock  *socket
 	offer Offer
 	mu    sync.Mutex // held during an exchange
+	last  uint64     // exchange; guarded by mu
 }
 
-// Dial makes a client of the server at a host. It sends nothing yet.
+// Dial makes a client of the server at a host, the only one with the offer. It
+// sends nothing yet.
 func Dial(host netip.Addr, o Offer) (*Client, error) {
 	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(host, o.Port)))
 	if err != nil {
 		return nil, fmt.Errorf("timing: %w", err)
 	}
-	return &Client{sock: newSocket(c), offer: o}, nil
+	// Half the numbers are enough to count up from any of them.
+	return &Client{sock: newSocket(c), offer: o, last: random() / 2}, nil
 }
 
 // Close ends the client and an exchange under way. It is idempotent.
@@ -45,8 +50,10 @@ func (c *Client) Exchange(ctx context.Context) (Stamps, error) {
 	stop := context.AfterFunc(ctx, func() { _ = c.sock.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	var out [datagramLen]byte
-	s := Stamps{Exchange: random(), Kernel: true}
+	c.last++
+	s := Stamps{Exchange: c.last, Kernel: true}
 	encode(&out, request, c.offer.ID, s.Exchange, &c.offer.Key)
+	before := slewing.Read()
 	left := time.Now()
 	s.Sent = left.Round(0)
 	stamp, err := c.sock.send(out[:], netip.AddrPort{}, nil)
@@ -74,7 +81,23 @@ func (c *Client) Exchange(ctx context.Context) (Stamps, error) {
 		} else {
 			s.Kernel = false
 		}
+		s.slewed(before, s.Received.Sub(s.Sent))
 		return s, nil
+	}
+}
+
+// slewed fills in by how much the clock has been slewed. What it was before and
+// after what took so long is known; it may have been slewed outside of that,
+// so the times allow for it.
+func (s *Stamps) slewed(before slewing.Reading, whole time.Duration) {
+	after := slewing.Read()
+	if !before.Known || !after.Known {
+		return
+	}
+	s.Slewed = &after.Sum
+	if outside := after.At - before.At - whole; outside > 0 && after.Sum != before.Sum {
+		most := time.Duration(float64(outside)*slewing.Max) + 1
+		s.Sent, s.Received = s.Sent.Add(-most), s.Received.Add(most)
 	}
 }
 

@@ -7,10 +7,16 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"bitbucket.org/uwpatio/voltadomar/internal/slewing"
 )
 
-// remembered is how many exchanges of a client the server knows the times of.
-const remembered = 16
+const (
+	// remembered is how many exchanges of a client the server knows the times of.
+	remembered = 16
+	// errorPause keeps a socket that always fails from taking the processor.
+	errorPause = 10 * time.Millisecond
+)
 
 // Server answers those that it has let in, and nobody else. It is safe for
 // concurrent use.
@@ -30,6 +36,7 @@ type Member struct {
 	offer  Offer
 
 	mu    sync.Mutex // guards all below
+	last  uint64 // exchange; they count up
 	taken [remembered]Stamps
 	next  int
 }
@@ -104,9 +111,11 @@ func (s *Server) run() {
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if err == nil {
-			s.answer(b[:n], a, before)
+		if err != nil {
+			time.Sleep(errorPause)
+			continue
 		}
+		s.answer(b[:n], a, before)
 	}
 }
 
@@ -125,11 +134,13 @@ func (s *Server) answer(b []byte, a arrival, before time.Time) {
 	// Whoever asks for the times of an exchange waits until they are known.
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	// A repeated request gets no second answer: it would make one exchange of
-	// two.
-	if m.find(exchange) != nil {
+	// A repeated request gets no second answer, ever: it would make one
+	// exchange of two.
+	if exchange <= m.last {
 		return
 	}
+	m.last = exchange
+	slewed := slewing.Read()
 	got := Stamps{Exchange: exchange, Received: a.at, Kernel: true}
 	// What was waiting when this began to look came in a little earlier.
 	if at, ok := s.wall.place(a.stamp, before.Add(-time.Second), a.at); ok {
@@ -148,6 +159,12 @@ func (s *Server) answer(b []byte, a arrival, before time.Time) {
 		got.Sent = at
 	} else {
 		got.Kernel = false
+	}
+	if after := slewing.Read(); slewed.Known && after.Known {
+		if after.Sum != slewed.Sum {
+			return // this may have taken long since: the next exchange will do
+		}
+		got.Slewed = &after.Sum
 	}
 	m.taken[m.next] = got
 	m.next = (m.next + 1) % remembered

@@ -52,6 +52,9 @@ type Stamps struct {
 	// or when the server's reply left and the request came. Whatever took
 	// them, Sent is not after a datagram left, nor Received before one came.
 	Sent, Received time.Time
+	// Slewed is by how much the kernel had slewed this side's clock, nil if it
+	// cannot tell.
+	Slewed *time.Duration
 	// Kernel says that the kernel took both.
 	Kernel bool
 }

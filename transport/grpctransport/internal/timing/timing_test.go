@@ -92,6 +92,7 @@ func TestStrangers(t *testing.T) {
 	wrongKey, wrongID := m.Offer(), m.Offer()
 	wrongKey.Key[3]++
 	wrongID.ID++
+	c := dial(t, "127.0.0.1", m.Offer())
 	for name, o := range map[string]timing.Offer{"wrong key": wrongKey, "unknown": wrongID, "gone": left.Offer()} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
@@ -101,7 +102,6 @@ func TestStrangers(t *testing.T) {
 				asked <- err
 			}()
 			// What is asked later is answered, so the question was read.
-			c := dial(t, "127.0.0.1", m.Offer())
 			for range 3 {
 				_, err := c.Exchange(t.Context())
 				require.NoError(t, err)
@@ -139,6 +139,42 @@ func TestRepeated(t *testing.T) {
 		got = append(got, b[:n]...)
 	}
 	require.Equal(t, append(datagram(2, m.Offer(), 7), datagram(2, m.Offer(), 8)...), got)
+}
+
+// TestReplayed has requests come in again when the server has told, and
+// forgotten, what it knew of them.
+func TestReplayed(t *testing.T) {
+	m := serve(t, "127.0.0.1:0").Admit()
+	c, err := net.Dial("udp", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), m.Offer().Port).String())
+	require.NoError(t, err)
+	defer c.Close()
+	var b [64]byte
+	ask := func(exchange uint64) {
+		_, err := c.Write(datagram(1, m.Offer(), exchange))
+		require.NoError(t, err)
+	}
+	for exchange := uint64(1); exchange <= 40; exchange++ {
+		ask(exchange)
+		_, err := c.Read(b[:])
+		require.NoError(t, err)
+		if exchange%2 == 0 {
+			_, ok := m.Served(exchange)
+			require.True(t, ok)
+		}
+	}
+	for exchange := uint64(1); exchange <= 40; exchange++ {
+		ask(exchange)
+	}
+	ask(41)
+	n, err := c.Read(b[:])
+	require.NoError(t, err)
+	require.Equal(t, datagram(2, m.Offer(), 41), b[:n])
+	_, ok := m.Served(1)
+	require.False(t, ok)
+	_, ok = m.Served(40)
+	require.False(t, ok)
+	_, ok = m.Served(39)
+	require.True(t, ok, "nothing else has been forgotten for them")
 }
 
 // TestImpostor has a server that answers wrongly before it answers right.
