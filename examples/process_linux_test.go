@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	volta "bitbucket.org/uwpatio/voltadomar"
 	"bitbucket.org/uwpatio/voltadomar/internal/netlab"
@@ -146,8 +147,16 @@ func (p *process) signal(s os.Signal) {
 }
 
 // freeze stops the process without ending it: a peer that is there and does
-// not answer.
-func (p *process) freeze() { p.signal(syscall.SIGSTOP) }
+// not answer. It returns when none of its threads runs any more.
+func (p *process) freeze() {
+	p.t.Helper()
+	p.signal(syscall.SIGSTOP)
+	err := error(unix.EINTR)
+	for errors.Is(err, unix.EINTR) {
+		err = unix.Waitid(unix.P_PID, p.cmd.Process.Pid, nil, unix.WSTOPPED, nil)
+	}
+	require.NoError(p.t, err)
+}
 
 // thaw undoes freeze.
 func (p *process) thaw() { p.signal(syscall.SIGCONT) }

@@ -99,8 +99,8 @@ type GapKind string
 // The kinds.
 const (
 	// Disconnected: it had no connection to the controller. It may have been
-	// lost for a while when the controller noticed, so the gap begins when it
-	// was last heard of.
+	// gone for a while when the controller noticed, so the gap begins with the
+	// last check that it answered.
 	Disconnected GapKind = "disconnected"
 	// Unresponsive: it was connected and did not respond.
 	Unresponsive GapKind = "unresponsive"
@@ -114,8 +114,8 @@ const (
 )
 
 // Gap is a time in which answers that landed at an agent may have been missed.
-// Its times are the controller's; it begins when the agent was last heard of
-// before.
+// Its times are the controller's. Nobody knows when exactly something began to
+// go wrong, so it begins with the last sign that all was well.
 type Gap struct {
 	Agent string    `json:"agent"`
 	Kind  GapKind   `json:"kind"`

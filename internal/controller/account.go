@@ -24,7 +24,7 @@ func (s *session) lost(a *agent) {
 		s.end(fault.New(fault.Unavailable, fault.ErrAgentLost, "agent %q disconnected", a.Agent))
 		return
 	}
-	// What it captured since it was last heard of may be lost as well.
+	// What it captured since it answered a check may be lost as well.
 	s.gap(a, result.Disconnected, a.pulse.until(time.Now()), time.Time{}, 0)
 }
 

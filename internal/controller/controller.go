@@ -282,8 +282,7 @@ func errorCode(code int) int {
 	return code
 }
 
-// overflowed tells the sessions of packets that an agent lost since it was
-// last heard of.
+// overflowed tells the sessions of packets that an agent lost.
 func (c *Controller) overflowed(a *agent, m *transport.Answers, since, now time.Time) {
 	if m.Dropped == 0 && m.KernelDropped == 0 {
 		return

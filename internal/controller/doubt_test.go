@@ -327,7 +327,11 @@ func TestBackAmongMany(t *testing.T) {
 // measurement end before the next one: what it may have captured since its last
 // word is missing.
 func TestSilentUntilTheEnd(t *testing.T) {
-	for name, leaves := range map[string]bool{"stays": false, "leaves before the next check": true} {
+	for name, tt := range map[string]struct{ tells, leaves bool }{
+		"stays":                               {},
+		"leaves before the next check":        {leaves: true},
+		"tells of something older and leaves": {tells: true, leaves: true},
+	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx, c, tr := start(t)
@@ -343,7 +347,12 @@ func TestSilentUntilTheEnd(t *testing.T) {
 				time.Sleep(100 * time.Millisecond)
 				began := time.Now()
 				time.AfterFunc(10*time.Millisecond, func() { silent.Store(true) })
-				if leaves {
+				if tt.tells {
+					time.AfterFunc(500*time.Millisecond, func() {
+						_ = b.Send(ctx, &transport.Answers{Answers: []probe.Answer{{ID: 10000, Dst: source6}}})
+					})
+				}
+				if tt.leaves {
 					time.AfterFunc(700*time.Millisecond, func() { _ = b.Close() })
 				}
 				s := spec()
@@ -358,4 +367,45 @@ func TestSilentUntilTheEnd(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestAnswerOfAProbeThatLeftLate has a stuck agent send a probe after it was
+// given up: its answer comes in time after the sending, but not after the asking.
+func TestAnswerOfAProbeThatLeftLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, c, tr := start(t)
+		jobs := map[uint64]*transport.Job{}
+		greet(ctx, t, tr, "a", func(conn transport.Conn, m transport.Message) {
+			switch m := m.(type) {
+			case *transport.Job:
+				jobs[m.Session] = m
+			case *transport.Ask:
+				j, id, stuck := jobs[m.Session], m.Probes[0].ID, time.Duration(0)
+				if id == 10000 {
+					stuck = 2 * time.Second
+				}
+				time.AfterFunc(stuck, func() {
+					report := transport.SentProbe{ID: id, Time: time.Now(), Stamp: probe.KernelStamp}
+					_ = conn.Send(ctx, &transport.Sent{Session: m.Session, Source: source4, Probes: []transport.SentProbe{report}})
+				})
+				if id != 10000 {
+					return
+				}
+				time.AfterFunc(stuck+1400*time.Millisecond, func() {
+					_ = conn.Send(ctx, &transport.Answers{Answers: []probe.Answer{{
+						ID: id, Tag: j.Key.Tag(j.Dst, id, probe.UDP), TagBits: 64, Protocol: probe.UDP, Kind: probe.TimeExceeded, ICMPType: 11,
+						Dst: j.Dst, Src: source4, From: hopAddr(1), QuotedTTL: 1, Time: time.Now(), Stamp: probe.KernelStamp,
+					}}})
+				})
+			}
+		})
+		s := spec()
+		s.Window, s.MaxTTL, s.Here, s.Near, s.Wait = 1, 1, 0, 0, 1500*time.Millisecond
+		trace, err := c.Measure(ctx, s, nil)
+		require.NoError(t, err)
+		p := trace.Hops[0].Probes[0]
+		require.Equal(t, 1400*time.Millisecond, *p.RTT)
+		require.Equal(t, result.Late, p.Verdict)
+		require.Equal(t, 1, trace.Counts.Late)
+	})
 }

@@ -38,11 +38,12 @@ type pulse struct {
 	steps   steps
 	status  transport.Status
 	replied uint64 // the last check that was answered
-	// answered is when that was sent, at when the answer came.
+	// answered is when that was sent, at when the answer came. All that the
+	// agent captured before answered is here.
 	answered, at time.Time
-	// heard is when the agent last told of what it captured, or answered. While
-	// it keeps a check waiting for too long it stays: what comes then comes
-	// after the silence.
+	// heard is when the agent last told of what it lost, or answered. While it
+	// keeps a check waiting for too long it stays: what comes then comes after
+	// the silence.
 	heard time.Time
 	// revived is when something came all the same, or zero.
 	revived time.Time
@@ -76,7 +77,7 @@ func (p *pulse) take(m *transport.Status, now time.Time) (stepped bool, silent t
 	}
 	took := now.Sub(p.asked)
 	if p.replied > 0 && took > p.patience() {
-		silent = p.heard
+		silent = p.answered
 	} else {
 		p.longest = min(max(p.longest, took), maxPatience)
 	}
@@ -157,16 +158,16 @@ func (p *pulse) patience() time.Duration {
 	return min(max(patience, 3*p.longest), maxPatience)
 }
 
-// silent is since when the agent has not been heard of if it does not respond,
-// or zero. It may have stopped right after its last word, long before the check
-// that it keeps waiting.
+// silent is since when what the agent captured may not be here if it does not
+// respond, or zero. It may have stopped long before the check that it keeps
+// waiting; what it told of since the one before may have been older captures.
 func (p *pulse) silent(now time.Time) time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.responds(now) {
 		return time.Time{}
 	}
-	return p.heard
+	return p.answered
 }
 
 // responds tells whether the agent answers as it should. One that never did is
@@ -175,20 +176,24 @@ func (p *pulse) responds(now time.Time) bool {
 	return p.replied == 0 || p.asked.IsZero() || now.Sub(p.asked) < p.patience()
 }
 
-// hear notes that the agent tells of what it captured, and returns when it was
-// heard of before.
-func (p *pulse) hear(now time.Time) (before time.Time) {
+// hear notes that the agent tells of what it captured and lost, and returns
+// since when it may have been lost.
+func (p *pulse) hear(now time.Time) (since time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	before = p.heard
+	since = p.told()
 	switch {
 	case p.responds(now):
 		p.heard = now
 	case p.revived.IsZero():
 		p.revived = now
 	}
-	return before
+	return since
 }
+
+// told is up to when all that the agent lost has been told of: what was heard
+// last had been on its way for a while. p.mu is held.
+func (p *pulse) told() time.Time { return p.heard.Add(-p.longest) }
 
 // until is up to when the captures of an agent that is gone now are known to be
 // here. One that answers no checks is taken to have told all.
@@ -198,21 +203,24 @@ func (p *pulse) until(now time.Time) time.Time {
 	if p.replied == 0 {
 		return now
 	}
-	return p.heard
+	return p.answered
 }
 
-// lastHeard is up to when everything that the agent captured is here.
-func (p *pulse) lastHeard() time.Time {
+// lastTold is told with p.mu not held.
+func (p *pulse) lastTold() time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.heard
+	return p.told()
 }
 
 // wait returns when a check that was sent at since or later has been answered,
 // or the agent's time for that is up, or it is gone. One that comes back to life
-// has its time once more: what it held comes before its answer.
+// has its time once more: what it held comes before its answer. None takes more
+// than twice maxPatience.
 func (a *agent) wait(ctx context.Context, since time.Time) {
 	p := a.pulse
+	ctx, cancel := context.WithTimeout(ctx, 2*maxPatience)
+	defer cancel()
 	var hurried time.Time // when a check was asked for
 	for {
 		p.mu.Lock()

@@ -282,7 +282,7 @@ func (rs *relays) unread(a *agent, m *transport.Unread, now time.Time) {
 		lost += r.handOn(a, part, m.Step, now)
 	}
 	if lost > 0 {
-		r.lose(a, a.pulse.lastHeard(), now, lost)
+		r.lose(a, a.pulse.lastTold(), now, lost)
 	}
 }
 

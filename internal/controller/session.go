@@ -349,9 +349,11 @@ func (p *tracked) fill(ans *probe.Answer, a, source *agent, v result.Verdict) {
 
 // inTime tells whether the answer to a probe that was given up had come by
 // then for certain, by the clocks of the agents, and was only told later: a
-// receiver that got no time of its processor makes no router silent.
+// receiver that got no time of its processor makes no router silent. It was
+// sent before that was reported.
 func (p *tracked) inTime() bool {
-	return p.status == gaveUp && p.rec.Delay != nil && *p.rec.Delay+*p.rec.Bound <= p.decided.Sub(p.asked)
+	return p.status == gaveUp && !p.reported.IsZero() && p.rec.Delay != nil &&
+		*p.rec.Delay+*p.rec.Bound <= p.decided.Sub(p.reported)
 }
 
 // roundTrip joins the two times once both are there: reports and answers come
