@@ -35,13 +35,14 @@ type Dropper interface {
 	Dropped() uint64
 }
 
-// Queuer is implemented by ports that know whether all that they captured has
-// been dealt with. It may be called by any goroutine.
-type Queuer interface {
-	// Queued tells whether something that was captured before the call waits
-	// for Receive, or was returned by the last Receive, after which there has
-	// been no other yet.
-	Queued() bool
+// Marker is implemented by ports that know what has become of what they
+// captured. It may be called by any goroutine.
+type Marker interface {
+	// Mark returns a function that tells whether all that was captured before
+	// the call of Mark has been dealt with: Receive returned it, and has been
+	// called again since. That function may be called by any goroutine; of a
+	// port that is closed it returns true.
+	Mark() (done func() bool)
 }
 
 // Clock is implemented by ports whose times come from another clock than

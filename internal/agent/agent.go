@@ -139,6 +139,7 @@ func (a *Agent) connect(ctx context.Context, t transport.Transport) error {
 		s.run(ctx)
 	})
 	wg.Go(func() { a.out.run(ctx, conn, &a.clock) })
+	wg.Go(func() { s.answerChecks(ctx) })
 	if asker, ok := conn.(transport.TimeAsker); ok && a.clock.port == nil {
 		s.asks = make(chan struct{}, 1)
 		wg.Go(func() { s.keepTime(ctx, asker) })

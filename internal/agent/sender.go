@@ -21,8 +21,11 @@ type sender struct {
 	queue chan order
 	asks  chan struct{}   // has keepTime ask for the time; nil: there is none
 	jobs  map[uint64]*job // touched by receive only
-	side  sync.WaitGroup  // goroutines of jobs and checks
-	probe probe.Probe     // the one being built, by run only
+	side  sync.WaitGroup  // goroutines of jobs
+	// checks holds the one to be answered next. Who asks again before that
+	// wants no other answer.
+	checks chan *transport.Status
+	probe  probe.Probe // the one being built, by run only
 }
 
 // job is one measurement's share of this agent.
@@ -60,7 +63,7 @@ const (
 )
 
 func newSender(a *Agent, conn transport.Conn) *sender {
-	return &sender{Agent: a, conn: conn, queue: make(chan order, queueLen), jobs: map[uint64]*job{}}
+	return &sender{Agent: a, conn: conn, queue: make(chan order, queueLen), checks: make(chan *transport.Status, 1), jobs: map[uint64]*job{}}
 }
 
 // receive takes the controller's messages until the connection ends.
@@ -83,7 +86,7 @@ func (s *sender) receive(ctx context.Context) error {
 		case *transport.Cancel:
 			s.cancel(m.Session)
 		case *transport.Check:
-			s.status(ctx, m)
+			s.check(m)
 			s.askTime()
 		case *transport.Watch:
 			s.watches.start(ctx, m)

@@ -8,43 +8,55 @@ import (
 	"bitbucket.org/uwpatio/voltadomar/transport"
 )
 
-const (
-	// drainWait is how long a check waits for what was captured before it. A
-	// flood may never let the port run dry.
-	drainWait  = 300 * time.Millisecond
-	drainRetry = time.Millisecond
-)
+// drainRetry is how often a port is asked whether it has been drained.
+const drainRetry = time.Millisecond
 
-// status answers a check, once all that was captured before it has been sent.
-func (s *sender) status(ctx context.Context, m *transport.Check) {
+// check has a check answered.
+func (s *sender) check(m *transport.Check) {
 	st := &transport.Status{Seq: m.Seq}
 	st.Received, st.Step = s.clock.now()
-	q, ok := s.cfg.Port.(probe.Queuer)
-	if !ok || !q.Queued() {
-		s.reportStatus(st)
-		return
-	}
-	// Where the capture got no time of the processor, what it has not read yet
-	// must not look as if it had never come.
-	s.side.Go(func() {
-		retry := time.NewTicker(drainRetry)
-		defer retry.Stop()
-		for began := time.Now(); q.Queued() && time.Since(began) < drainWait; {
-			select {
-			case <-ctx.Done():
-				return
-			case <-retry.C:
-			}
+	for {
+		select {
+		case s.checks <- st:
+			return
+		case <-s.checks:
 		}
-		s.reportStatus(st)
-	})
+	}
 }
 
-// reportStatus queues a status.
-func (s *sender) reportStatus(m *transport.Status) {
-	m.Behind = s.watches.behind()
-	if s.clock.port == nil {
-		m.Discipline, m.MaxError, m.EstError = discipline()
+// answerChecks answers checks until ctx ends, each once all that was captured
+// before it has been told. Where the capture gets no time of the processor, what
+// it has not read must not look as if it had never come: then the agent does not
+// answer.
+func (s *sender) answerChecks(ctx context.Context) {
+	marker, _ := s.cfg.Port.(probe.Marker)
+	retry := time.NewTicker(drainRetry)
+	retry.Stop()
+	defer retry.Stop()
+	for {
+		var st *transport.Status
+		select {
+		case <-ctx.Done():
+			return
+		case st = <-s.checks:
+		}
+		if marker != nil {
+			if done := marker.Mark(); !done() {
+				retry.Reset(drainRetry)
+				for !done() {
+					select {
+					case <-ctx.Done():
+						return
+					case <-retry.C:
+					}
+				}
+				retry.Stop()
+			}
+		}
+		st.Behind = s.watches.behind()
+		if s.clock.port == nil {
+			st.Discipline, st.MaxError, st.EstError = discipline()
+		}
+		s.out.report(st)
 	}
-	s.out.report(m)
 }

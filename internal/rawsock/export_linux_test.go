@@ -35,6 +35,17 @@ func Departures(p *Port) (int, error) {
 	return int(s.Packets), nil
 }
 
+// Queued returns how many packets the kernel has queued for Receive since Open.
+func Queued(p *Port) (n uint64) {
+	p.dropMu.Lock()
+	defer p.dropMu.Unlock()
+	p.count()
+	for _, t := range p.taps {
+		n += t.queued
+	}
+	return n
+}
+
 // LinkKind reads the kernel's answer to what an interface is.
 func LinkKind(reply []byte, index int32) (string, error) {
 	kind, err := linkKind(reply, index)

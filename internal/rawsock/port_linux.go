@@ -17,7 +17,7 @@ import (
 
 // Port is a [probe.Port] on this host's network, or that of the network
 // namespace in which it was opened. Who may call its methods at the same time
-// is said at [probe.Port]; Dropped and Queued any goroutine may call at any time.
+// is said at [probe.Port]; Dropped and Mark any goroutine may call at any time.
 type Port struct {
 	log     *slog.Logger
 	sources [2]netip.Addr // configured, by family; invalid if none
@@ -54,7 +54,7 @@ type Port struct {
 var (
 	_ probe.Port    = (*Port)(nil)
 	_ probe.Dropper = (*Port)(nil)
-	_ probe.Queuer  = (*Port)(nil)
+	_ probe.Marker  = (*Port)(nil)
 )
 
 // Address families as indices.
@@ -180,28 +180,52 @@ func (p *Port) Dropped() uint64 {
 	p.dropMu.Lock()
 	defer p.dropMu.Unlock()
 	if !p.closed.Load() {
-		p.countDrops()
+		p.count()
 	}
 	return p.dropped
 }
 
-// Queued implements [probe.Queuer].
-func (p *Port) Queued() bool {
+// Mark implements [probe.Marker]. It is not misled by a flood, under which there
+// is always something that waits.
+func (p *Port) Mark() (done func() bool) {
 	p.dropMu.Lock()
 	defer p.dropMu.Unlock()
 	if p.closed.Load() {
-		return false
+		return func() bool { return true }
+	}
+	p.count()
+	goals := make([]uint64, len(p.taps))
+	for i, t := range p.taps {
+		goals[i] = t.queued
+	}
+	return func() bool {
+		for i, t := range p.taps {
+			if t.handled.Load() < goals[i] {
+				return p.idle()
+			}
+		}
+		return true
+	}
+}
+
+// idle tells whether nothing waits and Receive is waiting.
+func (p *Port) idle() bool {
+	p.dropMu.Lock()
+	defer p.dropMu.Unlock()
+	if p.closed.Load() {
+		return true
 	}
 	n, err := unix.Poll(p.ask, 0)
 	// Asked last: what woke Receive up in between is on its way to the caller.
-	return n > 0 || err != nil || !p.waiting.Load()
+	return n == 0 && err == nil && p.waiting.Load()
 }
 
-// countDrops adds what the kernel counted since the last time.
-func (p *Port) countDrops() {
+// count adds what the kernel counted since the last time.
+func (p *Port) count() {
 	for _, t := range p.taps {
 		if s, err := unix.GetsockoptTpacketStats(t.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS); err == nil {
 			p.dropped += uint64(s.Drops)
+			t.queued += uint64(s.Packets - s.Drops) // Packets includes Drops
 		}
 	}
 }
@@ -213,7 +237,7 @@ func (p *Port) Close() error {
 		p.dropMu.Unlock()
 		return nil
 	}
-	p.countDrops()
+	p.count()
 	p.closed.Store(true)
 	p.dropMu.Unlock()
 	close(p.done)

@@ -637,39 +637,99 @@ func TestDroppedCountsWhatWasNotReceived(t *testing.T) {
 	require.GreaterOrEqual(t, a.Dropped(), dropped)
 }
 
-// TestQueued follows an answer from where it is captured to where its reader
-// is done with it.
-func TestQueued(t *testing.T) {
+// TestMark follows answers from where they are captured to where their reader is
+// done with them, what is not for this host and what was dropped left out.
+func TestMark(t *testing.T) {
 	n := netlab.NewTwoSites(t)
 	a := open(t, n.A, n.Anycast4)
-	require.True(t, a.Queued(), "nobody has looked yet")
-	read, done := make(chan int), make(chan struct{})
-	reader := func() {
-		ds := make([]probe.Incoming, 4)
+	ds := make([]probe.Incoming, 16)
+	read := func(least int) {
+		for least > 0 {
+			k, err := a.Receive(ds)
+			require.NoError(t, err)
+			least -= k
+		}
+	}
+	require.True(t, a.Mark()(), "nothing has been captured")
+
+	answer := ip(n.Hops4[0], n.Anycast4, protoICMP, 60, 1, icmpError(11, udpProbe(n.Anycast4, n.Target4, 1, 61440, 32)))
+	other := ip(n.Hops4[0], netip.MustParseAddr("198.18.77.1"), protoICMP, 60, 1, icmpError(11, udpProbe(n.Anycast4, n.Target4, 1, 61440, 32)))
+	six := ip(n.Hops6[0], n.Anycast6, protoICMPv6, 60, 1, icmpError(3, udpProbe(n.Anycast6, n.Target6, 1, 61440, 32)))
+	put := n.R1.Wire(n.A)
+	captured := func(count uint64) {
+		t.Helper()
+		require.Eventually(t, func() bool { return rawsock.Queued(a) == count }, 10*time.Second, 100*time.Microsecond)
+	}
+	require.NoError(t, put(slices.Repeat([][]byte{answer, other, six}, 40)...))
+	captured(120)
+	first := a.Mark()
+	require.NoError(t, put(answer))
+	captured(121)
+	second := a.Mark()
+	read(80)
+	require.False(t, first(), "the last of them are being dealt with")
+	read(1)
+	require.True(t, first())
+	require.False(t, second(), "the last of them is being dealt with")
+
+	// A reader that waits has dealt with all.
+	ended := make(chan struct{})
+	got := make(chan int)
+	go func() {
+		defer close(ended)
 		for {
 			k, err := a.Receive(ds)
 			if err != nil {
-				close(done)
 				return
 			}
-			read <- k
-			read <- 0 // when it is told to go on
+			got <- k
 		}
+	}()
+	require.Eventually(t, second, 10*time.Second, 100*time.Microsecond)
+	for range 200 {
+		require.NoError(t, put(other))
+		require.Eventually(t, a.Mark(), 10*time.Second, 100*time.Microsecond)
+		require.NoError(t, put(answer))
+		<-got
+		require.Eventually(t, a.Mark(), 10*time.Second, 100*time.Microsecond)
 	}
-	send(t, a, udpProbe(n.Anycast4, n.Target4, 1, 61440, 32))
-	go reader()
-	require.Equal(t, 1, <-read)
-	require.True(t, a.Queued(), "it is being dealt with")
-	<-read
-	require.Eventually(t, func() bool { return !a.Queued() }, 10*time.Second, 100*time.Microsecond)
-	send(t, a, udpProbe(n.Anycast4, n.Target4, 1, 61440, 32))
-	require.Equal(t, 1, <-read)
-	require.True(t, a.Queued())
-	<-read
-	require.Eventually(t, func() bool { return !a.Queued() }, 10*time.Second, 100*time.Microsecond)
+
+	// What comes later holds up nothing.
+	dropped := false
+	for !dropped { // nobody takes what the reader got first
+		_ = put(slices.Repeat([][]byte{answer}, 1000)...)
+		dropped = a.Dropped() > 0
+	}
+	mark := a.Mark()
+	flood := make(chan struct{})
+	stop := make(chan struct{})
+	go func() {
+		defer close(flood)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_ = put(slices.Repeat([][]byte{answer}, 100)...)
+			}
+		}
+	}()
+	for deadline := time.Now().Add(30 * time.Second); !mark(); {
+		require.True(t, time.Now().Before(deadline))
+		<-got
+	}
+	close(stop)
+	<-flood
+	last := a.Mark()
+	go func() {
+		for range got {
+		}
+	}()
 	require.NoError(t, a.Close())
-	<-done
-	require.False(t, a.Queued())
+	<-ended
+	close(got)
+	require.True(t, last())
+	require.True(t, a.Mark()())
 }
 
 func TestDatagramsLongerThanTheBufferAreCut(t *testing.T) {

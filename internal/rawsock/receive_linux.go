@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -30,6 +31,10 @@ type tap struct {
 	iovs [batchLen]unix.Iovec
 	ctls [batchLen]control
 	data [batchLen][datagramLen]byte
+
+	queued  uint64        // by the kernel, as far as counted; guarded by dropMu
+	taken   uint64        // by Receive
+	handled atomic.Uint64 // of these, what the caller is done with
 }
 
 func openTap(f int) (_ *tap, err error) {
@@ -111,6 +116,7 @@ func (p *Port) Receive(ds []probe.Incoming) (int, error) {
 		if p.closed.Load() {
 			return 0, errClosed
 		}
+		p.settle()
 		if len(ds) == 0 {
 			return 0, nil
 		}
@@ -125,12 +131,20 @@ func (p *Port) Receive(ds []probe.Incoming) (int, error) {
 		for i := range p.poll {
 			p.poll[i].Revents = 0
 		}
+		p.settle() // what was taken was not for this host
 		p.waiting.Store(true)
 		_, err := unix.Ppoll(p.poll, nil, nil)
 		p.waiting.Store(false)
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return 0, fmt.Errorf("wait for answers: %w", err)
 		}
+	}
+}
+
+// settle notes that the caller is done with all that was taken.
+func (p *Port) settle() {
+	for _, t := range p.taps {
+		t.handled.Store(t.taken)
 	}
 }
 
@@ -149,6 +163,7 @@ func (t *tap) receive(ds []probe.Incoming, local *localCache) (int, error) {
 		}
 		return 0, fmt.Errorf("receive answers: %w", err)
 	}
+	t.taken += uint64(got)
 	now := time.Now()
 	n := 0
 	for i := range got {

@@ -23,10 +23,12 @@ type port struct {
 	ended chan struct{}
 
 	// Guarded by the network's mutex.
-	queue   []arrival // from first on
-	first   int
-	lent    []*flight // what the last Receive returned
-	dropped uint64
+	queue []arrival // from first on
+	first int
+	lent  []*flight // what the last Receive returned
+	// How many arrivals were queued, and returned, since the beginning.
+	captured, returned uint64
+	dropped            uint64
 }
 
 type arrival struct {
@@ -36,7 +38,7 @@ type arrival struct {
 
 var (
 	_ probe.Dropper = (*port)(nil)
-	_ probe.Queuer  = (*port)(nil)
+	_ probe.Marker  = (*port)(nil)
 )
 
 // Port opens a site's door for an agent. All that arrives at the site's
@@ -129,6 +131,7 @@ func (p *port) collect(ds []probe.Incoming) (int, error) {
 		p.lent = append(p.lent, a.f)
 	}
 	p.first += k
+	p.returned += uint64(k)
 	if p.first == len(p.queue) || p.first >= maxQueue {
 		p.queue = append(p.queue[:0], p.queue[p.first:]...)
 		p.first = 0
@@ -149,6 +152,7 @@ func (p *port) deliver(f *flight) {
 	}
 	copy(c.data, f.data)
 	p.queue = append(p.queue, arrival{c, p.n.current})
+	p.captured++
 	select {
 	case p.ready <- struct{}{}:
 	default:
@@ -161,10 +165,15 @@ func (p *port) Dropped() uint64 {
 	return p.dropped
 }
 
-func (p *port) Queued() bool {
+func (p *port) Mark() (done func() bool) {
 	p.n.mu.Lock()
 	defer p.n.mu.Unlock()
-	return len(p.queue) > p.first || len(p.lent) > 0
+	goal := p.captured
+	return func() bool {
+		p.n.mu.Lock()
+		defer p.n.mu.Unlock()
+		return p.nd.door != door(p) || p.returned-uint64(len(p.lent)) >= goal
+	}
 }
 
 func (p *port) Source(dst netip.Addr) (netip.Addr, error) {

@@ -269,30 +269,37 @@ func TestPortDropped(t *testing.T) {
 	})
 }
 
-// TestPortQueued follows an answer from where it is captured to where its
-// reader is done with it.
-func TestPortQueued(t *testing.T) {
+// TestPortMark follows an answer from where it is captured to where its reader
+// is done with it.
+func TestPortMark(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := start(t, path("a -- r -- h"))
 		p, err := n.Port("a")
 		require.NoError(t, err)
-		queued := p.(probe.Queuer).Queued
-		require.False(t, queued())
-		require.NoError(t, n.Inject("a", udp4.echo().bytes()))
-		require.NoError(t, n.Inject("a", udp4.echo().bytes()))
-		time.Sleep(time.Second)
+		mark := p.(probe.Marker).Mark
+		require.True(t, mark()())
+		inject := func() {
+			require.NoError(t, n.Inject("a", udp4.echo().bytes()))
+			time.Sleep(time.Second) // virtual
+		}
+		inject()
+		inject()
+		two := mark()
+		inject()
 		in := make([]probe.Incoming, 1)
 		for range 2 {
-			require.True(t, queued())
+			require.False(t, two())
 			_, err = p.Receive(in)
 			require.NoError(t, err)
 		}
-		require.True(t, queued(), "it is being dealt with")
-		go func() { _, _ = p.Receive(in) }()
-		synctest.Wait()
-		require.False(t, queued())
+		require.False(t, two(), "the second is being dealt with")
+		_, err = p.Receive(in)
+		require.NoError(t, err)
+		require.True(t, two())
+		last := mark()
+		require.False(t, last())
 		require.NoError(t, p.Close())
-		require.False(t, queued())
+		require.True(t, last())
 	})
 }
 
