@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -35,8 +34,7 @@ type Port struct {
 
 	stamping stamping
 
-	waiting   atomic.Bool // Receive found nothing and waits
-	receiveMu sync.Mutex  // held by Receive; Close waits for it
+	receiveMu sync.Mutex // held by Receive; Close waits for it
 	taps      []*tap
 	wake      int // eventfd that ends a waiting Receive
 	poll      []unix.PollFd
@@ -46,9 +44,8 @@ type Port struct {
 	sourceMu sync.Mutex // guards the use of routers
 	routers  [2]int     // UDP sockets that ask the kernel for sources; -1 if none
 
-	dropMu  sync.Mutex // guards the packet sockets' counters, dropped and ask
+	dropMu  sync.Mutex // guards the packet sockets' counters and dropped
 	dropped uint64
-	ask     []unix.PollFd
 }
 
 var (
@@ -115,7 +112,6 @@ func Open(c Config) (_ *Port, err error) {
 	for _, t := range p.taps {
 		p.poll = append(p.poll, unix.PollFd{Fd: int32(t.fd), Events: unix.POLLIN})
 	}
-	p.ask = slices.Clone(p.poll)
 	p.poll = append(p.poll, unix.PollFd{Fd: int32(p.wake), Events: unix.POLLIN})
 	if err := p.configure(c.Sources); err != nil {
 		return nil, err
@@ -201,23 +197,11 @@ func (p *Port) Mark() (done func() bool) {
 	return func() bool {
 		for i, t := range p.taps {
 			if t.handled.Load() < goals[i] {
-				return p.idle()
+				return p.closed.Load()
 			}
 		}
 		return true
 	}
-}
-
-// idle tells whether nothing waits and Receive is waiting.
-func (p *Port) idle() bool {
-	p.dropMu.Lock()
-	defer p.dropMu.Unlock()
-	if p.closed.Load() {
-		return true
-	}
-	n, err := unix.Poll(p.ask, 0)
-	// Asked last: what woke Receive up in between is on its way to the caller.
-	return n == 0 && err == nil && p.waiting.Load()
 }
 
 // count adds what the kernel counted since the last time.

@@ -725,6 +725,9 @@ func TestMark(t *testing.T) {
 		for range got {
 		}
 	}()
+	require.Eventually(t, last, 30*time.Second, time.Millisecond, "what was dropped is not waited for")
+	require.NoError(t, put(answer))
+	last = a.Mark()
 	require.NoError(t, a.Close())
 	<-ended
 	close(got)

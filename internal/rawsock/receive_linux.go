@@ -132,10 +132,7 @@ func (p *Port) Receive(ds []probe.Incoming) (int, error) {
 			p.poll[i].Revents = 0
 		}
 		p.settle() // what was taken was not for this host
-		p.waiting.Store(true)
-		_, err := unix.Ppoll(p.poll, nil, nil)
-		p.waiting.Store(false)
-		if err != nil && !errors.Is(err, unix.EINTR) {
+		if _, err := unix.Ppoll(p.poll, nil, nil); err != nil && !errors.Is(err, unix.EINTR) {
 			return 0, fmt.Errorf("wait for answers: %w", err)
 		}
 	}
