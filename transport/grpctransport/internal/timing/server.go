@@ -36,7 +36,7 @@ type Member struct {
 	offer  Offer
 
 	mu    sync.Mutex // guards all below
-	last  uint64 // exchange; they count up
+	last  uint64     // exchange; they count up
 	taken [remembered]Stamps
 	next  int
 }
