@@ -260,10 +260,10 @@ func (r *run) narrow(t time.Time, s *sample, least, most, unknown time.Duration,
 // the i-th and that: kernels may have begun to slew since, and in a long time
 // they may slew to and fro.
 func (r *run) unknown(t time.Time, i int) time.Duration {
-	switch n := len(r.samples); {
-	case i == n:
+	switch i {
+	case len(r.samples):
 		return part(t.Sub(r.last()), MaxSlewing)
-	case i == 0:
+	case 0:
 		return part(r.first().Sub(t), MaxSlewing)
 	}
 	before, after := r.samples[i-1].at, r.samples[i].at
