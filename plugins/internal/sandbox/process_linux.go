@@ -6,8 +6,10 @@ import (
 	"iter"
 	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -237,16 +239,47 @@ func fork(c *Command, w way, program, null *os.File) (int, error) {
 	for len(files) <= inherited {
 		files = append(files, ^uintptr(0)) // closed
 	}
-	pid, err := syscall.ForkExec(w.path(), []string{c.Path}, &syscall.ProcAttr{
-		Dir: "/", Env: environment(c), Files: files, Sys: sys,
-	})
+	attr := &syscall.ProcAttr{Dir: "/", Env: environment(c), Files: files, Sys: sys}
+	if !w.stopped {
+		return syscall.ForkExec(w.path(), []string{c.Path}, attr)
+	}
+	// A child whose parent was killed meanwhile has init for its tracer. When it
+	// then reports that it finds no program, to nobody, a signal would stop it
+	// for good: init does not have it go on.
+	var before unix.Sigset_t
+	if err := unix.PthreadSigmask(unix.SIG_BLOCK, brokenPipe(), &before); err != nil {
+		return 0, err
+	}
+	pid, err := syscall.ForkExec(w.path(), []string{c.Path}, attr)
+	_ = unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil)
 	if err != nil {
 		return 0, err
 	}
-	if !w.stopped {
-		return pid, nil
-	}
 	return pid, waitStopped(pid)
+}
+
+func brokenPipe() *unix.Sigset_t {
+	var set unix.Sigset_t
+	set.Val[0] = 1 << (unix.SIGPIPE - 1)
+	return &set
+}
+
+// unmask has a stopped process block no signals but those that this thread does.
+func unmask(pid int) error {
+	const ptraceSetSigmask = 0x420b
+	maskLen := uintptr(8)
+	if strings.HasPrefix(runtime.GOARCH, "mips") { // which has 128 signals
+		maskLen = 16
+	}
+	var mask unix.Sigset_t
+	if err := unix.PthreadSigmask(unix.SIG_BLOCK, nil, &mask); err != nil {
+		return fmt.Errorf("get signal mask: %w", err)
+	}
+	_, _, errno := unix.Syscall6(unix.SYS_PTRACE, ptraceSetSigmask, uintptr(pid), maskLen, uintptr(unsafe.Pointer(&mask)), 0, 0)
+	if errno != 0 {
+		return fmt.Errorf("set signal mask: %w", errno)
+	}
+	return nil
 }
 
 // waitStopped waits until the program is about to run its first instruction.
@@ -272,6 +305,9 @@ func (p *Process) settle(c *Command, w way) error {
 	err := limit(p.pid, c)
 	if err == nil {
 		err = verify(p.pid, c, w)
+	}
+	if err == nil && w.stopped {
+		err = unmask(p.pid)
 	}
 	if err == nil && w.stopped {
 		err = unix.PtraceDetach(p.pid)

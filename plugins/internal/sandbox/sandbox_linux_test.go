@@ -317,6 +317,7 @@ func TestConfined(t *testing.T) {
 	for _, set := range []string{"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"} {
 		require.Equal(t, "0000000000000000", got.Status[set], set)
 	}
+	require.Equal(t, "0000000000000000", got.Status["SigBlk"], "blocked signals")
 	require.Equal(t, "1", got.Status["NoNewPrivs"])
 	nobody, err := sandbox.LookupUser("nobody")
 	require.NoError(t, err)
