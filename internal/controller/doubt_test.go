@@ -399,6 +399,7 @@ func TestAnswerOfAProbeThatLeftLate(t *testing.T) {
 				})
 			}
 		})
+		synctest.Wait()
 		s := spec()
 		s.Window, s.MaxTTL, s.Here, s.Near, s.Wait = 1, 1, 0, 0, 1500*time.Millisecond
 		trace, err := c.Measure(ctx, s, nil)

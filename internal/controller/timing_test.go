@@ -48,6 +48,7 @@ func TestTiming(t *testing.T) {
 		}}
 		ctx, c := startOn(t, tr)
 		s := join(ctx, t, tr, "a", clearPath())
+		synctest.Wait()
 		report := func(exchange uint64, sent, received int, ahead time.Duration) {
 			require.NoError(t, s.conn.Send(ctx, &transport.Timing{Exchange: exchange, Sent: at(sent).Add(ahead), Received: at(received).Add(ahead)}))
 		}
@@ -86,6 +87,7 @@ func TestTimingOfNoUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, c, tr := start(t)
 		s := join(ctx, t, tr, "a", clearPath())
+		synctest.Wait()
 		require.NoError(t, s.conn.Send(ctx, &transport.Timing{Exchange: 1, Sent: time.Now(), Received: time.Now()}))
 		trace, err := c.Measure(ctx, spec(), nil)
 		require.NoError(t, err)

@@ -117,7 +117,7 @@ func TestBounds(t *testing.T) {
 				var known, unknown int
 				exchanges := 10000
 				if !told {
-					exchanges = 2000
+					exchanges = 1000
 				}
 				for range exchanges {
 					// From fast and even to slow and all one way.
@@ -152,6 +152,9 @@ func TestBounds(t *testing.T) {
 						known++
 						wrong := (got.Offset - c.offset(when)).Abs()
 						require.LessOrEqual(t, wrong, got.Bound, "at %v: offset %v, true %v", when, got.Offset, c.offset(when))
+						if r.IntN(5) > 0 {
+							continue
+						}
 						if found, got, ok := e.Of(c.read(when), 0, epoch.Add(when), epoch.Add(when)); ok {
 							require.LessOrEqual(t, found.Sub(epoch.Add(when)).Abs(), got.Bound, when)
 						}
