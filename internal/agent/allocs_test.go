@@ -3,6 +3,7 @@ package agent
 import (
 	"net/netip"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
@@ -17,6 +18,10 @@ import (
 // What is captured and what is sent costs no memory, also where an agent has
 // types in other processes and keeps watches.
 func TestHotPathAllocatesNothing(t *testing.T) {
+	synctest.Test(t, testHotPathAllocatesNothing)
+}
+
+func testHotPathAllocatesNothing(t *testing.T) {
 	src, dst := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("203.0.113.10")
 	p := &probe.Probe{ID: 101, Src: src, Dst: dst, DstPort: sitetest.Port, TTL: 1}
 	builtin := []probe.Prober{udp.Prober{}, icmp.Prober{}, tcp.Prober{}}
@@ -36,6 +41,7 @@ func TestHotPathAllocatesNothing(t *testing.T) {
 		a.watches.start(t.Context(), &transport.Watch{Number: i, Prober: "site", Dst: netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)})})
 	}
 	defer a.watches.close()
+	synctest.Wait() // starting them costs memory
 	noAllocs("watches for others", false, unknown)
 	noAllocs("known", true, echo)
 	noAllocs("nothing", false, nil)
