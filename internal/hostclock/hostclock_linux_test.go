@@ -2,6 +2,7 @@ package hostclock_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -371,16 +372,17 @@ func TestForeignPlaces(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if tt.root && os.Geteuid() != 0 {
-				t.Skip("only root can give files away")
-			}
 			tmp, dir := tempDir(t)
 			require.NoError(t, os.RemoveAll(dir))
-			require.NoError(t, tt.make(t, dir))
-			name, err := start(t, tmp, "").answer()
+			err := tt.make(t, dir)
+			if tt.root && errors.Is(err, os.ErrPermission) {
+				t.Skipf("this process may not give files away: %v", err)
+			}
+			require.NoError(t, err)
+			name, told := start(t, tmp, "").answer()
 			require.Empty(t, name)
-			require.Contains(t, err, "name of the host's clock: "+dir)
-			require.Contains(t, err, tt.want)
+			require.Contains(t, told, "name of the host's clock: "+dir)
+			require.Contains(t, told, tt.want)
 		})
 	}
 }
