@@ -10,7 +10,7 @@ import "time"
 const Max = 500e-6
 
 // Error is by how much two sums may together be wrong.
-const Error = time.Microsecond
+const Error = 2 * time.Microsecond
 
 // Reading is the sum of the slewing since a moment of the kernel's own.
 type Reading struct {

@@ -18,23 +18,21 @@ func read() Reading {
 	defer last.Unlock()
 	// Of the two clocks only one is slewed. They are read one after the other,
 	// and again if the thread was interrupted meanwhile.
-	const tries = 4
-	var r Reading
-	within := time.Duration(-1)
+	const tries = 16
 	for range tries {
 		before, now, after := clock(unix.CLOCK_MONOTONIC_RAW), clock(unix.CLOCK_MONOTONIC), clock(unix.CLOCK_MONOTONIC_RAW)
-		if w := (after - before) / 2; before > 0 && now > 0 && w >= 0 && (within < 0 || w < within) {
-			r.Sum, r.At, within = now-before-w, after, w
+		within := (after - before) / 2
+		if before == 0 || now == 0 || within < 0 || within > Error/4 {
+			continue
 		}
+		// A difference that may be none is none, so that a clock which is not
+		// slewed does not seem to be.
+		if sum := now - before - within; (sum - last.sum).Abs() > Error/4 {
+			last.sum = sum
+		}
+		return Reading{Sum: last.sum, At: after, Known: true}
 	}
-	r.Known = within >= 0 && within <= Error/4
-	// A difference that may be none is none, so that a clock which is not
-	// slewed does not seem to be.
-	if (r.Sum - last.sum).Abs() > Error/4 {
-		last.sum = r.Sum
-	}
-	r.Sum = last.sum
-	return r
+	return Reading{}
 }
 
 // clock reads a clock, 0 if there is no such.
